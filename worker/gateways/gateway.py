@@ -1,0 +1,126 @@
+"""The platform as we see it: what a look at a payment returns, and errors named for what the caller does next.
+
+    GatewayError
+    ├── TryAgain                nothing is known to have happened: again after a back-off
+    │   ├── SlowDown            the platform asks for fewer requests (429)
+    │   └── NotSent             the request never left (connection refused, no name): again, same idempotence key
+    ├── PaymentUnknown          the platform knows no such payment: a few tries, then a person looks
+    ├── CredentialsRefused      our API key, clock or merchant is refused (401, 403): a person looks, nothing is lost
+    ├── OutcomeUnknown          money may have moved: look before anything is sent again
+    │   └── InProgress          the first request with this idempotence key still runs: wait, same key
+    └── Refused                 a definitive no to this request: never again as it is
+
+The message of each is made of codes and ids only; the SDK's own texts carry whole response bodies.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.lifecycle import MovementKind, MovementState, PaymentState
+
+
+class GatewayError(Exception):
+    """A call to the platform that gave no usable answer.
+
+    Args:
+        told: what happened, safe to log and to store: codes, ids and exception class names, nothing of a body.
+        http_status: the status answered, None when there was no answer.
+        error_id: the platform's ``errorId``, by which its support finds the call.
+    """
+
+    def __init__(self, told: str, *, http_status: int | None = None, error_id: str | None = None):
+        super().__init__(told)
+        self.told = told
+        self.http_status = http_status
+        self.error_id = error_id
+
+
+class TryAgain(GatewayError):
+    """Nothing is known to have happened: again after a back-off."""
+
+
+class SlowDown(TryAgain):
+    """The platform asks for fewer requests."""
+
+
+class NotSent(TryAgain):
+    """The request never left: again, with the same idempotence key."""
+
+
+class PaymentUnknown(GatewayError):
+    """The platform knows no such payment for this merchant."""
+
+
+class CredentialsRefused(GatewayError):
+    """Our API key, our clock or the merchant is refused: a person must look, nothing is lost meanwhile."""
+
+
+class OutcomeUnknown(GatewayError):
+    """Money may have moved: look before anything is sent again."""
+
+
+class InProgress(OutcomeUnknown):
+    """The first request with this idempotence key still runs: wait, then the same key."""
+
+
+class Refused(GatewayError):
+    """A definitive no to this request: never again as it is."""
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A capture, refund or cancellation as the platform lists it."""
+
+    platform_operation_id: str
+    kind: MovementKind
+    state: MovementState
+    amount: int  # minor units
+    currency: str
+    status: str | None
+    status_code: int | None
+    reference: str | None  # operationReferences.merchantReference: ours when we asked for it
+
+
+@dataclass(frozen=True)
+class PaymentView:
+    """A complete look at a payment: every part of it was answered, or there is no view at all."""
+
+    merchant_id: str
+    payment_id: str  # canonical, see `worker.lifecycle.canonical_payment_id`
+    state: PaymentState
+    status: str | None
+    status_code: int | None
+    status_category: str | None
+    currency: str | None
+    amount: int  # amountOfMoney, minor units
+    acquired: int | None  # acquiredAmount
+    merchant_reference: str | None
+    movements: tuple[Movement, ...] = ()
+    snapshot: Mapping[str, Any] = field(default_factory=dict)  # redacted: no card, customer or token data
+
+
+class Gateway(ABC):
+    """One merchant's door to the platform. Thread-safe; made after fork, one per process and merchant."""
+
+    merchant_id: str
+
+    @abstractmethod
+    def look(self, payment_id: str, *, seconds: float) -> PaymentView:
+        """Fetch a payment and, when money may have moved, its captures, refunds and cancellations.
+
+        Args:
+            payment_id: the payment's id, canonical or as the platform spelt it.
+            seconds: the wall-clock time all calls of the look together may take.
+
+        Raises:
+            TryAgain: any part could not be fetched; nothing of the others is used.
+            PaymentUnknown: the platform knows no such payment.
+            CredentialsRefused: the platform refuses who we are.
+            Refused: the platform refuses the request itself (a malformed id, for instance).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connections."""

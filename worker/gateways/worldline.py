@@ -1,0 +1,157 @@
+"""Worldline Direct, asked through its SDK: one client a merchant, on a connection of our own."""
+
+import logging
+from collections.abc import Callable
+from configparser import NoOptionError, NoSectionError
+from pathlib import Path
+from typing import Any, TypeVar
+
+from onlinepayments.sdk.authentication.authorization_type import AuthorizationType
+from onlinepayments.sdk.communicator_configuration import CommunicatorConfiguration
+from onlinepayments.sdk.factory import Factory
+from onlinepayments.sdk.log.python_communicator_logger import PythonCommunicatorLogger
+
+from worker.gateways.answers import PLATFORM_ID, cancellations_of, captures_of, payment_view, refunds_of, with_movements
+from worker.gateways.connection import PlatformConnection
+from worker.gateways.deadlines import deadline
+from worker.gateways.errors import gateway_error
+from worker.gateways.gateway import Gateway, PaymentUnknown, PaymentView, Refused, TryAgain
+from worker.lifecycle import PaymentState, canonical_payment_id, money_may_have_moved
+from worker.settings import Merchant, Settings, SettingsError
+from worker.settings.values import endpoint
+
+#: For reaching the platform, TLS included: a host that does not answer by then will not, and nothing was sent yet.
+CONNECT_SECONDS = 5
+
+#: From this many digits on an id is of the platform's newer format, which has no underscore and no number after it.
+LONG_ID_DIGITS = 19
+
+logger = logging.getLogger("payhook.platform")
+Answer = TypeVar("Answer")
+
+
+class WorldlineGateway(Gateway):
+    """One merchant's payments at Worldline Direct. Thread-safe, except that it is to be made after fork.
+
+    Args:
+        merchant: whose payments; its key signs every call.
+        settings: how long a call may take, how many at a time. ``sdk_properties``, an SDK properties file (section
+            ``[OnlinePaymentsSDK]``), gives endpoint, integrator and time-outs instead: ``connectTimeout`` for reaching
+            the platform, ``socketTimeout`` for a whole call, in seconds, where they are shorter than ours.
+
+    Raises:
+        SettingsError: the properties file cannot be read or asks for what we do not do.
+    """
+
+    def __init__(self, merchant: Merchant, settings: Settings):
+        self.merchant_id = merchant.id
+        configuration = _configuration(merchant, settings)
+        self._connection = PlatformConnection(
+            configuration.api_endpoint.geturl(),
+            call_seconds=min(settings.call_seconds, configuration.socket_timeout),
+            connect_seconds=min(CONNECT_SECONDS, configuration.connect_timeout),
+            pool_size=settings.platform_threads,
+        )
+        if settings.platform_log:
+            self._connection.enable_logging(PythonCommunicatorLogger(logger, logging.INFO))
+        client = Factory.create_client_from_configuration(configuration, connection=self._connection)
+        self._merchant = client.merchant(merchant.id)
+
+    def look(self, payment_id: str, *, seconds: float) -> PaymentView:
+        """See `Gateway.look`. Up to four calls, one after the other, all within ``seconds``."""
+        canonical = canonical_payment_id(payment_id) if PLATFORM_ID.fullmatch(payment_id) else None
+        if canonical is None:
+            raise Refused("not a payment id; nothing was sent")
+        asked = initial_id(canonical)
+        with deadline(seconds):
+            payment = self._ask("get_payment", self._merchant.payments().get_payment, asked)
+            view = _read("get_payment", lambda: payment_view(self.merchant_id, canonical, payment))
+            if not money_may_have_moved(view.state, view.status_code):
+                return view
+            details = self._ask_on("get_payment_details", self._merchant.payments().get_payment_details, asked)
+            moved = _read("get_payment_details", lambda: cancellations_of(details, canonical))
+            captures = self._ask_on("get_captures", self._merchant.captures().get_captures, asked)
+            moved += (captured := _read("get_captures", lambda: captures_of(captures, canonical)))
+            if captured or view.state in (PaymentState.CAPTURED, PaymentState.REFUNDED):
+                refunds = self._ask_on("get_refunds", self._merchant.refunds().get_refunds, asked)
+                moved += _read("get_refunds", lambda: refunds_of(refunds, canonical))
+        return _read("look", lambda: with_movements(view, moved))
+
+    def close(self) -> None:
+        """Let go of the connections; a look after it is not sent."""
+        self._connection.close()
+
+    def _ask(self, call: str, method: Callable[[str], Any], asked: str) -> Any:
+        return _read(call, lambda: method(asked))
+
+    def _ask_on(self, call: str, method: Callable[[str], Any], asked: str) -> Any:
+        """Ask for a part of a payment that was answered a moment ago: if it is unknown now, it will not be for long."""
+        try:
+            return self._ask(call, method, asked)
+        except PaymentUnknown as unknown:
+            told, error_id = unknown.told, unknown.error_id
+        raise TryAgain(told, http_status=404, error_id=error_id)
+
+
+def initial_id(payment_id: str) -> str:
+    """The id a payment is asked for by. The SDK puts it into the URL as it is, so only digits may get here.
+
+    Maintenance of a payment is bound to its initial transaction, ``…_0``, and asking for that one answers for the
+    payment whichever of its operations a webhook named; so what is asked depends on the payment alone, not on how it
+    was spelt. A long id (19 or 20 digits) that does not wrap a short one has no such number and is asked for as it is.
+
+    Args:
+        payment_id: the canonical id.
+    """
+    return payment_id if len(payment_id) >= LONG_ID_DIGITS else f"{payment_id}_0"
+
+
+def _read(call: str, step: Callable[[], Answer]) -> Answer:
+    """Do one step of a look, and name its failure. Raised outside the ``except``, see `gateway_error`."""
+    try:
+        return step()
+    except Exception as error:
+        failure = gateway_error(error, call, moves_money=False)
+    raise failure
+
+
+def _configuration(merchant: Merchant, settings: Settings) -> CommunicatorConfiguration:
+    if settings.sdk_properties is not None:
+        return _configuration_of_file(settings.sdk_properties, merchant)
+    return CommunicatorConfiguration(
+        api_endpoint=merchant.api_endpoint,
+        api_key_id=merchant.api_key_id,
+        secret_api_key=merchant.api_secret.get_secret_value(),
+        authorization_type=AuthorizationType.V1HMAC,
+        connect_timeout=CONNECT_SECONDS,
+        socket_timeout=settings.call_seconds,
+        max_connections=settings.platform_threads,
+        integrator="payhook",
+    )
+
+
+def _configuration_of_file(path: Path, merchant: Merchant) -> CommunicatorConfiguration:
+    try:
+        configuration = Factory.create_configuration(
+            str(path), merchant.api_key_id, merchant.api_secret.get_secret_value()
+        )
+    except (NoOptionError, NoSectionError) as error:
+        raise _wrong(path, error.message) from None
+    except Exception as error:  # whatever open(), ConfigParser, int() and urllib raise; some quote the file's lines
+        raise _wrong(path, f"it cannot be read ({type(error.__cause__ or error).__name__})") from None
+    if configuration.api_endpoint is None:
+        raise _wrong(path, "there is no section [OnlinePaymentsSDK]")
+    try:
+        endpoint(configuration.api_endpoint.geturl())
+    except ValueError as error:
+        raise _wrong(path, f"the endpoint is {error}") from None
+    if configuration.connect_timeout <= 0 or configuration.socket_timeout <= 0:
+        raise _wrong(path, "connectTimeout and socketTimeout are seconds, and more than 0")
+    if configuration.proxy_configuration is not None:
+        raise _wrong(path, "a proxy is not supported; remove its lines")
+    configuration.integrator = configuration.integrator or "payhook"
+    return configuration
+
+
+def _wrong(path: Path, told: str) -> SettingsError:
+    return SettingsError(f"PAYHOOK_SDK_PROPERTIES: {path}: {told}")

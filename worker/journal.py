@@ -1,0 +1,47 @@
+"""The journal: every change of state, who made it and why, written in the change's own transaction."""
+
+from sqlalchemy import Connection, insert
+
+from worker.database import now
+from worker.models import JournalEntry
+
+#: Who changes what no person and no other system asked for.
+OURSELVES = "payhook"
+
+
+def write(
+    connection: Connection,
+    subject: str,
+    subject_id: str,
+    *,
+    before: str | None,
+    after: str | None,
+    why: str,
+    actor: str = OURSELVES,
+) -> None:
+    """Add a line.
+
+    Args:
+        connection: the transaction of the change itself.
+        subject: payment, operation, key or request.
+        subject_id: which one, as a person would look for it.
+        before: the state it left, None when it is new.
+        after: the state it is in, None when it is gone.
+        why: the reason, for a person; ids and codes only.
+        actor: who did it.
+    """
+    connection.execute(
+        _LINE,
+        {
+            "actor": actor,
+            "subject": subject,
+            "subject_id": subject_id,
+            "from_state": before,
+            "to_state": after,
+            "why": why,
+        },
+    )
+
+
+#: Built once: a line of every change is written with it.
+_LINE = insert(JournalEntry).values(at=now())

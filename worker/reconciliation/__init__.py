@@ -1,0 +1,238 @@
+"""Bring our record of a payment in line with the platform's: claim, look, write, release.
+
+No transaction is open and no connection held while the platform is asked. What should follow is returned, never
+rung for here.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Row, update
+
+from worker import journal
+from worker.database import Database, DatabaseUnavailable, now
+from worker.gateways.gateway import (
+    CredentialsRefused,
+    Gateway,
+    GatewayError,
+    PaymentUnknown,
+    PaymentView,
+    Refused,
+    TryAgain,
+)
+from worker.inbox import NOT_OURS
+from worker.lifecycle import canonical_payment_id
+from worker.logs import place_of
+from worker.models import WebhookEvent
+from worker.reconciliation import polling, records
+from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
+from worker.reconciliation.records import Failed
+from worker.settings import Settings
+
+log = structlog.get_logger("payhook.reconciliation")
+
+Written = TypeVar("Written")
+
+#: Between tries of a write, in seconds; what a restarting database takes at most is left to the lease.
+WRITE_PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0)
+
+#: Failures are counted no further: what follows from them has long been the same.
+MOST_COUNTED = 1000
+
+STALE = "the platform's answer lacks a movement that it had shown before"
+EXHAUSTED = f"claimed {MOST_CLAIMS} times and never finished: the worker died of it or with it each time"
+
+
+@dataclass(frozen=True)
+class Follow:
+    """A payment that is to be rung for, and in how many seconds."""
+
+    payment_key: int
+    seconds: float
+
+
+class Reconciler:
+    """Looks at payments for one process.
+
+    Args:
+        database: our record.
+        gateways: the platform, by merchant.
+        settings: leases, gaps and back-offs.
+    """
+
+    def __init__(self, database: Database, gateways: Mapping[str, Gateway], settings: Settings):
+        self._database = database
+        self._gateways = gateways
+        self._settings = settings
+
+    def event(self, event_key: int) -> Follow | None:
+        """Look at the payment an event is about, unless it is done, or being looked at."""
+        with self._database.transaction() as connection:
+            claim = claim_for_event(connection, event_key, frozenset(self._gateways), self._settings)
+            if claim is None:
+                self._quarantine_stranger(connection, event_key)
+        return self._after(claim)
+
+    def payment(self, payment_key: int) -> Follow | None:
+        """Look at a payment that is wanted; for any other a ring does nothing."""
+        with self._database.transaction() as connection:
+            claim = claim_payment(connection, payment_key, self._settings)
+        return self._after(claim)
+
+    def _after(self, claim: Claim | Busy | None) -> Follow | None:
+        if isinstance(claim, Claim):
+            return self._look(claim)
+        if claim is None:
+            return None
+        if claim.exhausted:
+            self._park_exhausted(claim.payment)
+            return None
+        return None if claim.seconds is None else Follow(claim.payment.payment_key, claim.seconds)
+
+    def _look(self, claim: Claim) -> Follow | None:
+        payment = claim.payment
+        gateway = self._gateways.get(payment.merchant_id)
+        try:
+            if gateway is None:
+                raise Refused(NOT_OURS)
+            view = gateway.look(payment.payment_id, seconds=claim.seconds_left(self._settings))
+            return self._seen(claim, view)
+        except GatewayError as error:
+            return self._failed(claim, error)
+        except DatabaseUnavailable:
+            raise  # what was seen could not be written: the lease ends, and the payment is looked at again
+        except Exception as error:  # a fault of ours must cost this payment a back-off, not its claim for a lease
+            log.error("look.broke", payment_key=payment.payment_key, error=type(error).__name__, where=place_of(error))
+            return self._failed(claim, TryAgain(f"a fault of payhook: {type(error).__name__}"))
+
+    def _seen(self, claim: Claim, view: PaymentView) -> Follow | None:
+        payment_key = claim.payment.payment_key
+        try:
+            replaced = self._write(claim, lambda connection: records.replace(connection, claim, view, self._settings))
+        except records.LostClaim:
+            log.warning("claim.lost", payment_key=payment_key)
+            return None
+        except records.StaleView:
+            return self._stale(claim)
+        log.info("payment.reconciled", payment_key=payment_key, state=replaced.state, events=len(claim.event_keys))
+        return None if replaced.seconds is None else Follow(payment_key, replaced.seconds)
+
+    def _failed(self, claim: Claim, error: GatewayError) -> Follow | None:
+        payment, failures = claim.payment, min(claim.payment.failures + 1, MOST_COUNTED)
+        kind = type(error).__name__
+        log.warning("look.failed", payment_key=payment.payment_key, kind=kind, told=error.told, failures=failures)
+        if isinstance(error, PaymentUnknown):
+            seconds = polling.unknown_retry(failures)
+        elif isinstance(error, Refused):
+            seconds = None
+        else:
+            seconds = polling.retry(failures, self._settings)
+        problem = f"{_SAID.get(type(error), 'the platform gave no answer')}: {error.told}"
+        return self._put_off(claim, Failed(problem, failures), seconds)
+
+    def _put_off(self, claim: Claim, failed: Failed, seconds: float | None) -> Follow | None:
+        def write(connection: Connection) -> float | None:
+            if seconds is None:
+                return records.park(connection, claim, failed, self._settings)
+            return seconds if records.postpone(connection, claim, failed, seconds, self._settings) else None
+
+        later = self._write(claim, write)
+        return None if later is None else Follow(claim.payment.payment_key, later)
+
+    def _write(self, claim: Claim, write: Callable[[Connection], Written]) -> Written:
+        """Write what came of a look. A server that was restarted meanwhile leaves dead connections behind: tried
+        again while the claim lasts, which is safe, since every such write asks for its token."""
+        for pause in WRITE_PAUSES:
+            try:
+                with self._database.transaction() as connection:
+                    return write(connection)
+            except DatabaseUnavailable as error:
+                if claim.seconds_left(self._settings) < pause:
+                    raise
+                log.warning("write.tried_again", payment_key=claim.payment.payment_key, told=str(error))
+                time.sleep(pause)
+        with self._database.transaction() as connection:
+            return write(connection)
+
+    def _stale(self, claim: Claim) -> Follow | None:
+        payment = claim.payment
+        times = min(payment.failures + 1, MOST_COUNTED) if payment.problem == STALE else 1
+        if times == polling.STALE_LOOKS:
+            subject, why = records.subject_id(payment), f"anomaly: {STALE}"
+            with self._database.transaction() as connection:
+                journal.write(connection, "payment", subject, before=payment.state, after=payment.state, why=why)
+        return self._put_off(claim, Failed(STALE, times), polling.STALE_RETRY)
+
+    def _park_exhausted(self, payment: Row[Any]) -> None:
+        with self._database.transaction() as connection:
+            records.park_exhausted(connection, payment, EXHAUSTED)
+
+    def _quarantine_stranger(self, connection: Connection, event_key: int) -> None:
+        connection.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.event_key == event_key, WebhookEvent.done_at.is_(None))
+            .where(WebhookEvent.merchant_id.not_in(sorted(self._gateways)))
+            .values(done_at=now(), outcome="quarantined", due_at=None, problem=NOT_OURS)
+        )
+
+
+def request(
+    database: Database,
+    merchant_ids: frozenset[str],
+    *,
+    gap_seconds: float,
+    payment_id: object,
+    merchant_id: object,
+    unknown: Collection[str] = (),
+) -> int:
+    """Make a payment known and wanted because somebody asks; after this commit the request cannot be lost.
+
+    Args:
+        database: our record.
+        merchant_ids: our merchants.
+        gap_seconds: no payment is fetched twice within it, however often it is asked for.
+        payment_id: the payment, in either of the platform's formats.
+        merchant_id: whose it is; may be left out when there is one merchant.
+        unknown: names of arguments that the request has and that mean nothing here.
+
+    Returns:
+        The payment's key, to be rung for.
+
+    Raises:
+        CannotAccept: it names no payment of ours; the reason is in the journal.
+        DatabaseUnavailable: it is not a row yet; the message must be kept.
+    """
+    canonical = canonical_payment_id(payment_id) if isinstance(payment_id, str) else None
+    if merchant_id is None and len(merchant_ids) == 1:
+        (merchant_id,) = merchant_ids
+    problem = None
+    if canonical is None:
+        problem = "payment_id is not a payment's id (digits, perhaps with _ and a number after them)"
+    elif merchant_id is None:
+        problem = "merchant_id is missing, and there are several merchants"
+    elif not isinstance(merchant_id, str) or merchant_id not in merchant_ids:
+        problem = "merchant_id is not one of ours"
+    elif unknown:
+        problem = "it has arguments besides payment_id and merchant_id"
+    with database.transaction() as connection:
+        if problem is None and canonical is not None:
+            return raise_hint(connection, str(merchant_id), canonical, gap_seconds)
+        subject = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in str(payment_id)[:64])
+        journal.write(
+            connection, "request", subject, before=None, after="refused", why=f"reconcile: {problem}", actor="task"
+        )
+    raise CannotAccept(problem)
+
+
+class CannotAccept(Exception):
+    """A request that names no payment of ours; said in the journal too."""
+
+
+_SAID: dict[type[GatewayError], str] = {
+    PaymentUnknown: "the platform does not know this payment",
+    CredentialsRefused: "the platform refuses our credentials (API key, clock or merchant)",
+    Refused: "the platform refuses the request",
+}

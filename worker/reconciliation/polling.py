@@ -1,0 +1,60 @@
+"""When a payment is looked at next, with nobody asking: a table of states, and the back-offs of looks that failed."""
+
+import random
+
+from worker.lifecycle import PaymentState
+from worker.settings import Settings
+
+HOUR, DAY = 3600.0, 86400.0
+
+#: Untouched for so long, a payment the shopper abandoned is looked at daily; then a person may look, no longer we.
+ABANDONED_DAILY = 7 * DAY
+ABANDONED = 30 * DAY
+
+#: After thirty days a captured payment is left to webhooks and to people.
+CAPTURED_WATCHED = 30 * DAY
+
+#: A webhook can outrun the platform's own replicas: an unknown payment is tried again after these, then parked.
+UNKNOWN_RETRIES = (30.0, 120.0, 600.0, 3600.0)
+
+#: A snapshot that lacks a movement we had linked is an old one: another look after this, an anomaly after so many.
+STALE_RETRY = 30.0
+STALE_LOOKS = 3
+
+
+def next_look(state: PaymentState, *, moving: bool, age: float, settings: Settings) -> float | None:
+    """Seconds until a payment is looked at again, None for never.
+
+    Args:
+        state: where it stands.
+        moving: whether a capture, refund or cancellation is under way.
+        age: seconds since anything of it last changed.
+        settings: the intervals.
+    """
+    shortest, longest = settings.poll_moving_seconds
+    if moving:
+        return _early(min(max(age, shortest), longest))
+    if state in (PaymentState.CREATED, PaymentState.PENDING):
+        if age > ABANDONED:
+            return None
+        return _early(DAY if age > ABANDONED_DAILY else min(max(age, shortest), longest))
+    if state is PaymentState.AUTHORISED:
+        return _early(settings.poll_authorised_seconds)
+    if state is PaymentState.CAPTURED and age < CAPTURED_WATCHED:
+        return _early(settings.poll_captured_seconds)
+    return None
+
+
+def retry(failures: int, settings: Settings) -> float:
+    """Seconds until a payment whose look failed so many times in a row is tried again; the gap holds here too."""
+    return max(_early(min(2.0 ** min(failures - 1, 16), settings.retry_max_seconds)), settings.gap_seconds)
+
+
+def unknown_retry(failures: int) -> float | None:
+    """The same for a payment the platform does not know; None when it is to be parked."""
+    return _early(UNKNOWN_RETRIES[failures - 1]) if failures <= len(UNKNOWN_RETRIES) else None
+
+
+def _early(seconds: float) -> float:
+    """Up to a fifth earlier, so that what began together does not stay together; never later than promised."""
+    return seconds * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, guards nothing

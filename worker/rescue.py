@@ -1,0 +1,76 @@
+"""Finds what is due: rings that were lost, claims of processes that died, polls whose time has come."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, case, select, update
+
+from worker.database import Database, insert_into, least, now, seconds_from_now
+from worker.models import SWEEP_FACT, Fact, Payment, WebhookEvent
+
+#: A backlog is not rung again and again: a row's next ring comes after 5 s, doubling to 5 min.
+RING_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160, 300)
+
+
+@dataclass(frozen=True)
+class Due:
+    """Rows to be rung for; each of ``alone`` in a message of its own, for it may be what killed its last worker."""
+
+    event_keys: list[int]
+    payment_keys: list[int]
+    events_alone: list[int]
+    payments_alone: list[int]
+
+    def __len__(self) -> int:
+        return sum(map(len, (self.event_keys, self.payment_keys, self.events_alone, self.payments_alone)))
+
+
+def sweep(database: Database, limit: int) -> Due:
+    """Find what is due and move its ``due_at`` on in the same statement; any number of sweeps at once is harmless.
+
+    A payment that is due with every hint answered is due for a poll: the sweep raises a hint of its own.
+
+    Args:
+        database: where.
+        limit: how many rows at most of each table.
+    """
+    with database.transaction() as connection:
+        events = _move_on(connection, WebhookEvent, WebhookEvent.event_key, limit, {})
+        poll = {"wanted": case((Payment.wanted == Payment.applied, Payment.wanted + 1), else_=Payment.wanted)}
+        payments = _move_on(connection, Payment, Payment.payment_key, limit, poll)
+        _beat(connection)
+    return Due(
+        event_keys=[key for key, claims in events if claims <= 1],
+        payment_keys=[key for key, claims in payments if claims <= 1],
+        events_alone=[key for key, claims in events if claims > 1],
+        payments_alone=[key for key, claims in payments if claims > 1],
+    )
+
+
+def _move_on(connection: Connection, table: Any, key: Any, limit: int, more: dict[str, Any]) -> list[tuple[int, int]]:
+    # A CTE is read once; a subquery may be planned as a loop, which would lock and skip anew on every turn.
+    due = (
+        select(key.label("key"))
+        .where(table.due_at <= now())
+        .order_by(table.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    wait = case(dict(enumerate(RING_AGAIN_SECONDS)), value=table.rings, else_=RING_AGAIN_SECONDS[-1])
+    moved = connection.execute(
+        update(table)
+        .where(key.in_(select(due.c.key)))
+        .values(due_at=seconds_from_now(wait), rings=least(table.rings + 1, len(RING_AGAIN_SECONDS)), **more)
+        .returning(key, table.claims)
+    )
+    return [(row[0], row[1]) for row in moved]
+
+
+def _beat(connection: Connection) -> None:
+    """Leave a sign that a sweep ran, for readiness."""
+    at = connection.execute(select(now())).scalar_one()
+    statement = insert_into(Fact, connection).values(name=SWEEP_FACT, value={"at": at.isoformat()})
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+    )

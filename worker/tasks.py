@@ -1,0 +1,209 @@
+"""Celery's way in: one call each, no decisions; and the sweep's thread."""
+
+import os
+import random
+import sys
+import threading
+import time
+from functools import cached_property
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, worker_init, worker_process_shutdown, worker_ready, worker_shutdown
+from sqlalchemy.exc import DBAPIError
+
+from worker import logs, reconciliation, rescue
+from worker.celery_app import LEAVE_SECONDS, make_app
+from worker.crew import Crew
+from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
+from worker.doorbell import EVENTS, PAYMENTS, Doorbell
+from worker.gateways import open_gateways
+from worker.reconciliation import CannotAccept, Follow, Reconciler
+from worker.settings import Settings, SettingsError, load_settings
+
+log = structlog.get_logger("payhook.tasks")
+
+#: A worker's transaction may take longer than an answer to a webhook; a frozen database must still free the thread.
+TRANSACTION_SECONDS = 10
+
+#: A row's thread spends its time waiting for the platform, not in a transaction: few connections serve them all.
+CONNECTIONS = 8
+
+#: A request waits in place, unacknowledged, for a database that is away: from the first pause doubling to the last.
+PAUSES = (0.2, 5.0)
+
+
+class Station:
+    """What one process works with; made when first needed, so that a fork never shares a socket."""
+
+    @cached_property
+    def database(self) -> Database:
+        return open_database(settings, threads=CONNECTIONS, seconds=TRANSACTION_SECONDS)
+
+    @cached_property
+    def crew(self) -> Crew:
+        return Crew(settings.platform_threads)
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(self.database, open_gateways(settings), settings)
+
+    def look_at_event(self, event_key: int) -> None:
+        _follow(self.reconciler.event(event_key))
+
+    def look_at_payment(self, payment_key: int) -> None:
+        _follow(self.reconciler.payment(payment_key))
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))  # under `celery -A worker …` too, a wrong setting is a sentence, not a traceback
+
+
+settings = _settings()
+app: Celery = make_app(settings)
+doorbell = Doorbell(app)
+station = Station()
+
+
+@app.task(name=EVENTS, ignore_result=True)
+def look_at_events(event_keys: list[int], alone: bool = False) -> None:
+    for event_key in _keys(event_keys):
+        station.crew.submit(station.look_at_event, event_key, alone=alone is True)
+
+
+@app.task(name=PAYMENTS, ignore_result=True)
+def look_at_payments(payment_keys: list[int], alone: bool = False) -> None:
+    for payment_key in _keys(payment_keys):
+        station.crew.submit(station.look_at_payment, payment_key, alone=alone is True)
+
+
+@app.task(name="payhook.reconcile")
+def reconcile(payment_id: Any = None, merchant_id: Any = None, **unknown: Any) -> dict[str, Any]:
+    """Make a payment known, bring it in line now, and keep watching it; its message is the only copy until then."""
+    try:
+        payment_key = _until_stored(payment_id, merchant_id, unknown)
+    except CannotAccept as error:
+        return {"state": "refused", "reason": str(error)}
+    station.crew.submit(station.look_at_payment, payment_key)
+    return {"state": "accepted", "payment_key": payment_key}
+
+
+def _until_stored(payment_id: Any, merchant_id: Any, unknown: dict[str, Any]) -> int:
+    merchants, pause = frozenset(settings.merchants), PAUSES[0]
+    while True:
+        try:
+            return reconciliation.request(
+                station.database,
+                merchants,
+                gap_seconds=settings.gap_seconds,
+                payment_id=payment_id,
+                merchant_id=merchant_id,
+                unknown=unknown,
+            )
+        except (DatabaseUnavailable, DBAPIError) as error:  # read-only, no grant, …: a person can mend each of them
+            log.warning("request.waits", error=type(error).__name__)
+            time.sleep(pause)
+            pause = min(pause * 2, PAUSES[1])
+
+
+def _follow(follow: Follow | None) -> None:
+    if follow is not None:
+        doorbell.ring_later(PAYMENTS, follow.payment_key, follow.seconds)
+
+
+def _keys(given: Any) -> list[int]:
+    """The row keys in a message. Anyone who can write to the broker can forge one: it wakes due rows, no more."""
+    return [key for key in given if type(key) is int and 0 < key < 2**63] if isinstance(given, list) else []
+
+
+class Sweep(threading.Thread):
+    """Rings for what is due, from every worker's main process."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sweep", daemon=True)
+        self._leaving = threading.Event()
+
+    def run(self) -> None:
+        pause = 0.0  # the first at once: what a killed worker left behind has waited long enough
+        while not self._leaving.wait(pause):
+            try:
+                self.run_once()
+            except DatabaseUnavailable as error:
+                log.warning("sweep.waits", told=str(error))
+            except Exception as error:
+                log.error("sweep.failed", error=type(error).__name__)
+            pause = settings.sweep_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+
+    def run_once(self) -> int:
+        """Ring for what is due; how many rows.
+
+        While rings do not get through, one row of each table is enough to find out when they do: moving more of them
+        on would put their next rings off for nothing.
+        """
+        due = rescue.sweep(station.database, settings.sweep_limit if doorbell.state()["ok"] else 1)
+        doorbell.ring(PAYMENTS, due.payment_keys)
+        doorbell.ring(EVENTS, due.event_keys)
+        doorbell.ring(PAYMENTS, due.payments_alone, alone=True)
+        doorbell.ring(EVENTS, due.events_alone, alone=True)
+        if due:
+            log.info("sweep.rang", rows=len(due))
+        return len(due)
+
+    def leave(self) -> None:
+        self._leaving.set()
+
+
+_sweep: Sweep | None = None
+
+
+@setup_logging.connect
+def _log_as_we_do(**_: Any) -> None:
+    logs.set_up(settings)
+
+
+@worker_init.connect
+def _refuse_to_work_for_nobody(**_: Any) -> None:
+    try:
+        settings.merchants  # noqa: B018 - read for its error
+        station.database.check()
+    except (SettingsError, WrongRevision) as error:
+        sys.exit(str(error))
+    except DatabaseUnavailable as error:
+        log.warning("database.unreachable", told=str(error))
+
+
+@worker_ready.connect
+def begin_sweeping(**_: Any) -> None:
+    """Sweep from now on: a worker's main process, whichever command started it."""
+    global _sweep
+    _sweep = Sweep()
+    _sweep.start()
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def leave(**_: Any) -> None:
+    """Finish the rows in hand, so long at most, and sweep no more."""
+    if _sweep is not None:
+        _sweep.leave()
+    if "crew" in vars(station) and not station.crew.drain(LEAVE_SECONDS):
+        log.warning("left.unfinished")  # their leases end, and the sweep rings for them
+    doorbell.flush(1.0)
+
+
+def _after_fork() -> None:
+    global station, _sweep
+    inherited: Database | None = vars(station).get("database")
+    station, _sweep = Station(), None
+    if inherited is not None:
+        # Kept for what it knows: the revision was checked. A child that is forked after the migration of an upgrade
+        # would otherwise refuse the schema that its siblings go on with.
+        inherited.forget()
+        station.database = inherited
+
+
+os.register_at_fork(after_in_child=_after_fork)
