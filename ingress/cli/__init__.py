@@ -1,0 +1,78 @@
+"""The `payhook` command: one file per group of commands."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from worker.database import DatabaseUnavailable
+from worker.settings import Settings, SettingsError, load_settings
+
+
+class Refused(click.ClickException):
+    """Something was refused or found wanting: exit code 1, with the reason on standard error."""
+
+    exit_code = 1
+
+
+class Commands(click.Group):
+    """A group whose commands end with a sentence, not a traceback, when a setting or the database is at fault."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, DatabaseUnavailable) as error:
+            raise Refused(str(error)) from None
+
+
+def settings() -> Settings:
+    """The settings of the environment and ``.env``."""
+    return load_settings()
+
+
+def print_json(value: Any) -> None:
+    """What ``--json`` prints: one document, times in ISO 8601, money as integers."""
+    json.dump(value, sys.stdout, indent=2, default=_plain)
+    sys.stdout.write("\n")
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json``, on every command that reads."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, with the columns of the schema as keys.")(
+        command
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    isoformat = getattr(value, "isoformat", None)
+    return str(isoformat()) if isoformat else str(value)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="payhook")
+def main() -> None:
+    """Webhooks of the Worldline Direct payment platform, turned into a record of every payment that is kept true."""
+
+
+def _register() -> None:
+    from ingress.cli import demo, keys, migrate, processes, sandbox, send, verify  # noqa: PLC0415 - they import this module
+
+    for command in (
+        processes.up,
+        processes.serve,
+        processes.work,
+        migrate.migrate,
+        keys.keys,
+        sandbox.sandbox,
+        send.send,
+        verify.verify,
+        demo.demo,
+    ):
+        main.add_command(command)
+
+
+_register()

@@ -1,0 +1,289 @@
+"""`payhook keys`: the webhook secrets, kept in the database or in a JSON file."""
+
+import getpass
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ingress.cli import Commands, Refused, json_option, print_json, settings
+from ingress.key_stores import (
+    KeyRefused,
+    KeyStoreUnavailable,
+    WebhookKey,
+    database,
+    encryption_keys,
+    file,
+    kind_of_store,
+)
+from ingress.key_stores.key_store import KEY_ID, MAX_FILE_BYTES, new_key
+from worker.database import Database, open_database
+from worker.settings import PREFIX, Settings
+
+#: Standard Webhooks asks for 24 to 64 random bytes; the platform's own secrets are longer than this.
+STRONG_SECRET_BYTES = 24
+
+#: A command may wait longer for the database than a webhook's sender would.
+DATABASE_SECONDS = 10.0
+
+MERCHANT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+COLUMNS = ("key_id", "state", "merchant_id", "age", "not_after", "last_used_at")
+
+DURATION = re.compile(r"(\d{1,4})([mhd])")
+UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+#: The platform sends a webhook again after 10 min, 1 h, 2 h, 8 h and 24 h, and it is not known that it signs anew.
+RETRIES_SPAN = timedelta(hours=35, minutes=10)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where keys can be changed by a command."""
+
+    name: str
+    add: Callable[[str, WebhookKey], bool]
+    retire: Callable[[str, timedelta], datetime | None]
+    remove: Callable[[str], bool]
+    list: Callable[[], list[dict[str, Any]]]
+
+
+def check_key_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not KEY_ID.fullmatch(value):
+        raise click.BadParameter("a key id is 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+    return value
+
+
+def check_merchant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not MERCHANT_ID.fullmatch(value):
+        raise click.BadParameter("a merchant id is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    return value
+
+
+def check_time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("not a time; for example 2030-01-31T12:00:00Z") from None
+    if time.tzinfo is None:
+        raise click.BadParameter("a time without a zone; for example 2030-01-31T12:00:00Z")
+    if time <= datetime.now(UTC):
+        raise click.BadParameter("that time has passed: the key would verify nothing")
+    return time.astimezone(UTC).replace(microsecond=0)
+
+
+def check_duration(_context: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
+    parts = DURATION.fullmatch(value)
+    if parts is None:
+        raise click.BadParameter("not a duration; for example 36h, 90m or 2d")
+    return int(parts[1]) * UNITS[parts[2]]
+
+
+key_id_argument = click.argument("key_id", callback=check_key_id)
+
+
+@click.group(cls=Commands)
+def keys() -> None:
+    """The webhook keys: ids and secrets that the platform signs webhooks with."""
+
+
+@keys.command()
+@key_id_argument
+@click.option(
+    "--secret-file",
+    metavar="F",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File that holds the secret; standard input if not given.",
+)
+@click.option("--not-after", metavar="T", callback=check_time, help="When it stops verifying, as 2030-01-31T12:00:00Z.")
+@click.option("--merchant", metavar="M", callback=check_merchant, help="The one merchant it may speak for.")
+def add(key_id: str, secret_file: str | None, not_after: datetime | None, merchant: str | None) -> None:
+    """Add the key KEY_ID; its secret is never an argument, which others on the machine could see."""
+    with open_place(settings(), adding=True) as place:
+        try:
+            key = new_key(key_id, read_secret(secret_file), not_after=not_after, merchant_id=merchant)
+        except ValueError as error:
+            raise Refused(f"{key_id} was not added: {error}") from None
+        if len(key.secret.get_secret_value().encode()) < STRONG_SECRET_BYTES:
+            click.echo(f"Warning: the secret has fewer than {STRONG_SECRET_BYTES} bytes; it can be guessed.", err=True)
+        added = place.add(key_id, key)
+    click.echo(f"{key_id} added to {place.name}." if added else f"{key_id} is in {place.name} already; unchanged.")
+
+
+@keys.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the keys, without their secrets."""
+    with open_place(settings()) as place:
+        rows = place.list()
+    if as_json:
+        print_json(rows)
+        return
+    table = [COLUMNS, *(tuple(_shown({**row, "age": _age(row)}[column]) for column in COLUMNS) for row in rows)]
+    widths = [max(len(line[number]) for line in table) for number in range(len(COLUMNS))]
+    for line in table:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+@keys.command()
+@key_id_argument
+@click.option(
+    "--after",
+    metavar="D",
+    default="36h",
+    show_default=True,
+    callback=check_duration,
+    help="How long it still verifies: 36h, 90m or 2d.",
+)
+def retire(key_id: str, after: timedelta) -> None:
+    """Let the key KEY_ID end: it verifies what is sent again, until the platform sends no more."""
+    with open_place(settings()) as place:
+        end = place.retire(key_id, after)
+        if end is None:
+            raise Refused(f"there is no key {key_id} in {place.name}")
+        others = any(row["state"] == "active" for row in place.list())
+    until = end.isoformat(timespec="seconds")
+    past = end <= datetime.now(UTC)
+    click.echo(f"{key_id} retired in {place.name}; it verifies {'nothing since' if past else 'until'} {until}.")
+    if after < RETRIES_SPAN:
+        click.echo(
+            "Warning: the platform sends a webhook again for 35 h 10 min. One that was signed with this key and not "
+            "taken by then is refused, and in the end lost.",
+            err=True,
+        )
+    if not others:
+        click.echo("Warning: no other key is active; add the next one with `payhook keys add`.", err=True)
+
+
+@keys.command("rotate-encryption")
+def rotate_encryption() -> None:
+    """Encrypt every secret in the database anew, with the first of the encryption keys."""
+    chosen = settings()
+    if kind_of_store(chosen)[0] != "database":
+        raise Refused(f"nothing is encrypted in {PREFIX}KEY_STORE={chosen.key_store}; only database: is")
+    with _opened(chosen) as opened:
+        outcomes = database.rotate_encryption(opened, encryption_keys(chosen, create=False), actor=_actor())
+    counted = Counter(outcomes.values())
+    click.echo(f"{counted['encrypted anew']} encrypted anew, {counted['already']} were already.")
+    unreadable = [key_id for key_id, outcome in outcomes.items() if outcome == "unreadable"]
+    if unreadable:
+        raise Refused(
+            f"left as they are, since no encryption key given decrypts them: {', '.join(unreadable)}. Give the one "
+            "they were added under too, or remove them and add them again"
+        )
+
+
+@keys.command()
+@key_id_argument
+def remove(key_id: str) -> None:
+    """Remove the key KEY_ID for good: within seconds, what it signed is refused."""
+    with open_place(settings()) as place:
+        if not place.remove(key_id):
+            raise Refused(f"there is no key {key_id} in {place.name}")
+    click.echo(f"{key_id} removed from {place.name}.")
+
+
+@contextmanager
+def open_place(chosen: Settings, *, adding: bool = False) -> Iterator[Place]:
+    """Where the settings say that keys are kept, if a command can change them there."""
+    kind, rest = kind_of_store(chosen)
+    try:
+        if kind == "database":
+            with _database_place(chosen, adding=adding) as place:
+                yield place
+        elif kind == "file":
+            yield _file_place(Path(rest))
+        elif kind == "memory":
+            raise Refused(f"the keys are kept in the setting {PREFIX}WEBHOOK_KEYS: change them there, and start again")
+        else:
+            raise Refused(f"the keys are kept by {chosen.key_store}, not by payhook: change them there")
+    except (KeyRefused, KeyStoreUnavailable) as error:
+        raise Refused(str(error)) from None
+
+
+@contextmanager
+def _opened(chosen: Settings) -> Iterator[Database]:
+    opened = open_database(chosen, threads=1, seconds=DATABASE_SECONDS)
+    try:
+        opened.check()
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def _database_place(chosen: Settings, *, adding: bool) -> Iterator[Place]:
+    with _opened(chosen) as opened:  # no encryption key is made for a database that is not there
+        encryption = encryption_keys(chosen, create=True) if adding else []
+        yield Place(
+            name="the database",
+            add=partial(database.add_key, opened, encryption, actor=_actor()),
+            retire=partial(database.retire_key, opened, actor=_actor()),
+            remove=partial(database.remove_key, opened, actor=_actor()),
+            list=partial(database.list_keys, opened),
+        )
+
+
+def _file_place(path: Path) -> Place:
+    if path.is_dir():
+        raise Refused(f"the keys are kept in the directory {path}, a file for each, named by its id: change them there")
+    return Place(
+        name=str(path),
+        add=partial(file.add_key, path),
+        retire=partial(file.retire_key, path),
+        remove=partial(file.remove_key, path),
+        list=partial(file.list_keys, path),
+    )
+
+
+def read_secret(path: str | None) -> str:
+    """The secret of a file or of standard input, without the line end an editor leaves; asked for on a terminal."""
+    if path is None and _is_terminal():
+        return str(click.prompt("Secret (not shown)", hide_input=True))
+    try:
+        with click.open_file(path or "-", "rb") as source:
+            content: bytes = source.read(MAX_FILE_BYTES + 1)
+        text = content.decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise Refused(f"{path or 'standard input'} cannot be read ({type(error).__name__})") from None
+    except UnicodeDecodeError:
+        raise Refused("the secret is not UTF-8 text") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise Refused(f"{path or 'standard input'} is over {MAX_FILE_BYTES // 1024} KiB: not a secret")
+    return text
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _actor() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        user = str(os.getuid())
+    return f"cli:{user}"[:64]
+
+
+def _age(row: Mapping[str, Any]) -> str | None:
+    if row["created_at"] is None:  # a JSON file does not hold it
+        return None
+    age = datetime.now(UTC) - row["created_at"]
+    unit = next((unit for unit in "dh" if age >= 2 * UNITS[unit]), "m")
+    return f"{max(0, age // UNITS[unit])}{unit}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return "-" if value is None else str(value)

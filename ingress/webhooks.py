@@ -1,0 +1,104 @@
+"""POST /webhooks: the one door the platform knocks on. GET: its verification of the endpoint."""
+
+import re
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, abort, current_app, request
+from werkzeug.sansio.utils import get_content_length
+from werkzeug.wsgi import get_input_stream
+
+from ingress.desk import Desk
+from ingress.key_stores import KeyStoreUnavailable
+from ingress.signatures import KEY_ID_HEADER, SIGNATURE_HEADER, Forged
+from worker.database import DatabaseUnavailable
+from worker.doorbell import EVENTS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+webhooks = Blueprint("webhooks", __name__)
+
+#: The platform's largest events are a few KiB; the limit guards memory and the signature's computation.
+MOST_BYTES = 256 * 1024
+
+RETRY_SECONDS = 5
+
+VERIFICATION_HEADER = "X-GCS-Webhooks-Endpoint-Verification"
+
+#: What is echoed was sent by whoever asked: nothing a browser could take for markup.
+_ECHOED = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}", re.ASCII)
+
+
+@webhooks.post("/webhooks", provide_automatic_options=False)
+def receive_routed() -> Response:
+    """The same by Flask's routing, for an application that has only the blueprint."""
+    return receive(current_app.extensions["payhook"], request.environ)
+
+
+def receive(desk: Desk, environ: "WSGIEnvironment") -> Response:
+    """Verify, store, ring, answer.
+
+    Raises:
+        HTTPException: what was sent is not even looked at.
+    """
+    body = _body(environ)
+    try:
+        signed = desk.signatures.verify(body, _header(environ, KEY_ID_HEADER), _header(environ, SIGNATURE_HEADER))
+        event_keys = desk.keep(body, signed)  # committed here; nothing after may fail the answer
+    except Forged as forged:
+        desk.refusals.tell("webhook.forged", forged.reason)
+        return _answer(401, "unauthorised")  # the same whatever was wrong
+    except (KeyStoreUnavailable, DatabaseUnavailable) as error:
+        desk.refusals.tell("webhook.not_stored", str(error))
+        return unavailable()
+    desk.doorbell.ring(EVENTS, event_keys)
+    return Response(status=204)
+
+
+@webhooks.get("/webhooks", provide_automatic_options=False)
+def verify_endpoint() -> Response:
+    """Say back what the platform sent, which proves the endpoint ours."""
+    value = request.headers.get(VERIFICATION_HEADER)
+    if value is None or not _ECHOED.fullmatch(value):
+        abort(405, valid_methods=["GET", "POST"])
+    return _answer(200, value)
+
+
+def unavailable() -> Response:
+    """Not now: the platform sends it again."""
+    answer = _answer(503, "try again")
+    answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer
+
+
+def _header(environ: "WSGIEnvironment", name: str) -> list[str]:
+    """A header's values; of a doubled one the server has made one value."""
+    name = f"HTTP_{name.upper().replace('-', '_')}"
+    return [environ[name]] if name in environ else []
+
+
+def _body(environ: "WSGIEnvironment") -> bytes:
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        abort(415)
+    if (get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING")) or 0) > MOST_BYTES:
+        abort(413)
+    body = _at_most_one_byte_more(environ)
+    if len(body) > MOST_BYTES:
+        abort(413)
+    return body
+
+
+def _at_most_one_byte_more(environ: "WSGIEnvironment") -> bytes:
+    """The body to one byte past the limit: a chunked one has no length, and behind gunicorn Flask's own limit would
+    cut it short without a word."""
+    body, stream = b"", get_input_stream(environ)
+    try:
+        while len(body) <= MOST_BYTES and (more := stream.read(MOST_BYTES + 1 - len(body))):
+            body += more
+    except Exception:  # each server has its own for chunks that are none, and for a sender who has left
+        abort(400)
+    return body
+
+
+def _answer(status: int, text: str) -> Response:
+    return Response(text, status=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
