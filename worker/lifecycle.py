@@ -32,8 +32,43 @@ class MovementState(enum.StrEnum):
     REFUSED = "refused"
 
 
+class OperationState(enum.StrEnum):
+    """Where a capture, refund or cancellation that somebody asked us for stands."""
+
+    REQUESTED = "requested"  # a row, not yet looked at
+    PLANNED = "planned"  # promised: covered, and to be sent
+    SENDING = "sending"  # a request may be on its way
+    UNKNOWN = "unknown"  # a request left and its outcome is not known: looked up before anything else
+    ACCEPTED = "accepted"  # the platform has it, and says later what became of it
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"  # taken back before it was ever sent
+    REVIEW = "review"  # a person must decide
+
+
 _S = PaymentState
 _M = MovementKind
+_O = OperationState
+
+#: Every move there is. What is not here is a fault of ours, and refused.
+OPERATION_MOVES: dict[OperationState, frozenset[OperationState]] = {
+    _O.REQUESTED: frozenset({_O.PLANNED, _O.REFUSED}),
+    # A look may show what an earlier life of this database sent: then it is accepted without being sent.
+    _O.PLANNED: frozenset({_O.SENDING, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.WITHDRAWN, _O.REVIEW}),
+    _O.SENDING: frozenset({_O.PLANNED, _O.UNKNOWN, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
+    _O.UNKNOWN: frozenset({_O.SENDING, _O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
+    _O.ACCEPTED: frozenset({_O.SUCCEEDED, _O.REFUSED}),
+    _O.REVIEW: frozenset({_O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED}),
+    _O.SUCCEEDED: frozenset(),
+    _O.REFUSED: frozenset(),
+    _O.WITHDRAWN: frozenset(),
+}
+
+#: Nothing follows these: a fact that contradicts one is an anomaly, shown and never silently believed.
+ABSORBING = frozenset(state for state, moves in OPERATION_MOVES.items() if not moves)
+
+#: What holds a part of the payment's money, as long as the platform lists no movement for it.
+HOLDING = frozenset({_O.PLANNED, _O.SENDING, _O.UNKNOWN, _O.ACCEPTED, _O.SUCCEEDED, _O.REVIEW})
 
 #: Refused maintenance: the payment is back where it was, whatever the status string or category beside it says.
 REFUSED_MAINTENANCE = {63: _S.AUTHORISED, 73: _S.CAPTURED, 83: _S.CAPTURED, 93: _S.AUTHORISED}
