@@ -32,7 +32,8 @@ test: .venv/ready ## Check everything: style, types, import arrows, tests with r
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal -m "not alone"
+	$(BIN)/pytest -m alone
 
 .PHONY: prove
 prove: .venv/ready ## Measure every promise in full, under real kills (under 45 minutes), and write docs/proof.md.

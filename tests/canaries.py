@@ -2,7 +2,8 @@
 
 Known are some that are planted, and every secret that a process of the run was given in its environment. They may be in
 the raw body of a stored event, in a file of keys or settings, and nowhere else: not in what any process wrote, not in
-another column, not in a command line, not in the report of a test.
+another column, not in a command line, not in the report of a test. Where processes share the tests of a run, the one
+that leads them searches the files, for what any of them knows.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import sqlite3
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -123,6 +125,11 @@ class Watch:
             with contextlib.suppress(psutil.Error):
                 self.search.look_at_processes()
 
+    def end(self) -> None:
+        """Look at no more processes."""
+        self._ended.set()
+        self._thread.join()
+
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         said = "".join(f"{name}\n{text}" for name, text in report.sections) + report.longreprtext
@@ -130,13 +137,22 @@ class Watch:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self._ended.set()
-        self._thread.join()
+        self.end()
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["canaries"] = self.search.canaries, self.search.found
+            return
         factory = getattr(session.config, "_tmp_path_factory", None)
         if factory is not None and factory._basetemp is not None:
             self.search.look_at_folder(factory.getbasetemp())
         if self.search.found:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process that shared in the tests has ended."""
+        canaries, found = getattr(node, "workeroutput", {}).get("canaries", (set(), {}))
+        self.search.canaries |= canaries
+        self.search.found |= found
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.search.found:

@@ -4,10 +4,11 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.canaries import Search
+from tests.canaries import Search, Watch
 from worker.database import migrate
 
 SECRET = "planted-only-here-9e1c"
@@ -96,3 +97,16 @@ def test_what_a_process_of_ours_was_given_is_looked_for_elsewhere(search: Search
         child.communicate(b"\n")
 
     assert [where.split("[")[0] for where in search.found] == ["the environment of "]
+
+
+def test_what_a_process_of_the_run_knew_and_found_counts_for_the_run(tmp_path: Path) -> None:
+    """Its secrets are looked for in everybody's files; what it found itself is told."""
+    (tmp_path / "work.log").write_text(SECRET)
+    watch = Watch()
+
+    watch.pytest_testnodedown(SimpleNamespace(workeroutput={"canaries": ({SECRET.encode()}, {"a report": b"x"})}))
+    watch.pytest_testnodedown(SimpleNamespace())  # one that crashed
+    watch.search.look_at_folder(tmp_path)
+    watch.end()
+
+    assert set(watch.search.found) == {"a report", str(tmp_path / "work.log")}

@@ -22,7 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What proves nothing when it is made small is run in full or not at all."""
+    """A proof runs alone; what proves nothing when it is made small is run in full or not at all."""
+    for item in items:
+        if any(mark.kwargs.get("alone", True) for mark in item.iter_markers("proof")):
+            item.add_marker(pytest.mark.alone)
     if config.getoption("--proof") == "full":
         return
     left_out = [
