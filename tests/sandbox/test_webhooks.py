@@ -223,7 +223,7 @@ def test_events_can_be_late(control, listening, settled):
     control.emit(payment_id, count=20)
     settled()
 
-    assert 0.2 < listening.at[-1] - listening.at[0] < 1.0
+    assert 0.2 < listening.at[-1] - listening.at[0] < 3
 
 
 def test_deliveries_can_be_held_back(control, listening, settled):
@@ -269,7 +269,7 @@ def test_a_retry_may_come_in_a_new_envelope(control, listening, settled):
 @pytest.mark.parametrize(("resigned", "key_ids"), [(True, ["old", "new"]), (False, ["old", "old"])])
 def test_a_new_key_counts_at_once_for_what_comes_first(control, listening, settled, resigned, key_ids):
     """Whether the platform signs retries anew is not known: both can be had."""
-    control.settings(retry_seconds=[0.5], webhooks={"resign_retries": resigned, "key_id": "old"})
+    control.settings(retry_seconds=[1.0], webhooks={"resign_retries": resigned, "key_id": "old"})
     listening.answers = [503, 503]
     control.create_payments()
     while len(control.deliveries()["deliveries"]) < 2:

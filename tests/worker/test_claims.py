@@ -46,12 +46,12 @@ def test_a_claim_is_written_before_anybody_looks(
     assert isinstance(claimed, Claim)
     payment = paper.payment("3254564310")
     assert (payment.claim_token, payment.claims, payment.wanted, payment.applied) == (claimed.token, 1, 1, 0)
-    assert 55 < (paper.closed_for(payment) or 0) <= 60
+    assert 45 < (paper.closed_for(payment) or 0) <= 60
     assert payment.due_at == payment.claimed_until
     assert sorted(claimed.event_keys) == [first, second]
     for event in map(paper.event, (first, second)):
         assert (event.claims, event.done_at) == (1, None)
-        assert 55 < (paper.due_in(event) or 0) <= 60
+        assert 45 < (paper.due_in(event) or 0) <= 60
     assert paper.event(stranger).claims == 0
     assert 0 < claimed.seconds_left(settings) <= settings.claim_seconds
 

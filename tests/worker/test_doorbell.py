@@ -154,7 +154,7 @@ def test_a_later_ring_comes_at_its_time(doorbell: Doorbell, listener: Listener) 
     doorbell.ring_later(PAYMENTS, 7, 0.15)
 
     assert listener.hears(1) == [(PAYMENTS, {"payment_keys": [7]})]
-    assert 0.15 <= time.monotonic() - start < 1.0
+    assert 0.15 <= time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize("waits", [(0.1, 30.0), (30.0, 0.1)])
@@ -249,13 +249,13 @@ def test_flush_waits_until_everything_has_left(doorbell: Doorbell, listener: Lis
 
 def test_flush_gives_up_on_a_broker_that_hangs(deaf: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
     """So long at most, and it says so."""
-    monkeypatch.setattr(module, "GATHER_SECONDS", 1.0)
+    monkeypatch.setattr(module, "GATHER_SECONDS", 60.0)
     deaf.ring(EVENTS, [1])
 
     start = time.monotonic()
 
     assert not deaf.flush(0.1)
-    assert time.monotonic() - start < 0.6
+    assert time.monotonic() - start < 5
 
 
 def test_a_doorbell_never_rung_has_nothing_to_flush(doorbell: Doorbell) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.process_tree import wait_for
 from tests.worker.gateways.platform_stub import MakeGateway, Reply, Stub, failure_of, hang, head, raw
 from worker.gateways.connection import AnswerLost, NeverLeft, PlatformConnection
 from worker.gateways.deadlines import deadline
@@ -38,21 +39,21 @@ def test_a_call_ends_on_time(stub: Stub, connection: PlatformConnection, drip: s
 
     failure = failure_of(connection, f"{stub.endpoint}/v2/acme/payments/1_0")
 
-    assert 0.35 < time.monotonic() - started < 0.7
+    assert 0.35 < time.monotonic() - started < 1.5  # all of it would take two seconds
     assert isinstance(failure, AnswerLost)
 
 
 def test_the_calls_of_a_look_share_its_time(stub: Stub, gateway: WorldlineGateway) -> None:
     """Three quick answers and a slow one: what the first took, the last does not get."""
     prompt = stub.replies["details"]
-    stub.replies["details"] = lambda sock: time.sleep(0.25) or prompt(sock)  # type: ignore[func-returns-value]
-    stub.replies["captures"] = hang(1)
+    stub.replies["details"] = lambda sock: time.sleep(0.75) or prompt(sock)  # type: ignore[func-returns-value]
+    stub.replies["captures"] = hang(3)
     started = time.monotonic()
 
     with pytest.raises(TryAgain, match="get_captures"):
-        gateway.look("3254564310", seconds=0.4)
+        gateway.look("3254564310", seconds=1.0)
 
-    assert 0.35 < time.monotonic() - started < 0.7
+    assert 0.95 < time.monotonic() - started < 1.7
 
 
 def test_without_time_nothing_is_sent(stub: Stub, gateway: WorldlineGateway) -> None:
@@ -85,7 +86,7 @@ def test_a_resolver_that_hangs_does_not_hold_the_call(monkeypatch: pytest.Monkey
     failure = failure_of(connection, "https://slow.invalid/x")
 
     assert isinstance(failure, NeverLeft)
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 3
     over.set()
 
 
@@ -108,19 +109,19 @@ def test_a_host_that_does_not_answer_was_not_sent_to() -> None:
         failure = failure_of(connection, f"http://127.0.0.1:{address[1]}/x")
 
         assert isinstance(failure, NeverLeft)
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3
         for sock in waiting:
             sock.close()
 
 
 def test_waiting_for_a_connection_costs_the_callers_own_time(stub: Stub, gateway_to: MakeGateway) -> None:
     """With every connection taken, a call is not sent rather than sent late."""
-    stub.replies = {"payment": hang(0.6)}
+    stub.replies = {"payment": hang(3)}
     gateway = gateway_to(stub.endpoint, platform_threads=1)
 
     with ThreadPoolExecutor(1) as other:
-        busy = other.submit(gateway.look, "3254564310", seconds=0.5)
-        time.sleep(0.1)
+        busy = other.submit(gateway.look, "3254564310", seconds=1.5)
+        assert wait_for(lambda: stub.asked, 1)
         with pytest.raises(NotSent, match="EmptyPoolError"):
             gateway.look("3254564310", seconds=0.1)
         assert isinstance(busy.exception(), TryAgain)

@@ -93,7 +93,7 @@ def test_a_slow_encrypted_answer_ends_on_time(encrypted: Stub, certificate: Path
     failure = failure_of(trusting(certificate, endpoint), f"{endpoint}/x")
 
     assert isinstance(failure, AnswerLost)
-    assert 0.45 < time.monotonic() - started < 0.8
+    assert 0.45 < time.monotonic() - started < 1.5  # all of it would take two seconds
 
 
 def test_a_handshake_nobody_answers_was_not_sent(certificate: Path) -> None:
@@ -105,4 +105,4 @@ def test_a_handshake_nobody_answers_was_not_sent(certificate: Path) -> None:
         failure = failure_of(trusting(certificate, endpoint), f"{endpoint}/x")
 
     assert isinstance(failure, NeverLeft)
-    assert 0.45 < time.monotonic() - started < 0.8
+    assert 0.45 < time.monotonic() - started < 5
