@@ -6,6 +6,7 @@ docs/settlement.md tells the algorithm in words, what it takes for granted of th
 import enum
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from worker.lifecycle import MovementKind, MovementState, OperationState
 
@@ -74,12 +75,12 @@ class Evidence:
     candidates: int
     covered: bool
 
-    @property
+    @cached_property
     def sent(self) -> tuple[Attempt, ...]:
         """The attempts that may have reached the platform."""
         return tuple(attempt for attempt in self.attempts if attempt.answer is not Answer.NOT_SENT)
 
-    @property
+    @cached_property
     def sent_with_this_key(self) -> tuple[Attempt, ...]:
         return tuple(attempt for attempt in self.sent if attempt.generation == self.generation)
 
@@ -204,13 +205,14 @@ def _after_a_no(evidence: Evidence, pace: Pace) -> Action:
     doubts = [attempt for attempt in evidence.sent if attempt.ambiguous]
     if last.answer is Answer.REFUSED and not doubts:
         return Settle(OperationState.REFUSED, "the platform refused it")
-    if not evidence.looked_since(last.started_at):
+    looked_at = evidence.looked_at
+    if looked_at is None or looked_at <= last.started_at:
         return Look(_paused(evidence, pace))
     if doubts:
         believed = doubts[-1].started_at + timedelta(seconds=pace.settling_seconds)
         # The platform sees a reason that its lists do not show: it may be our own attempt, not listed yet.
         unexplained = last.answer is Answer.NOT_ALLOWED and evidence.covered
-        if unexplained and not evidence.looked_since(believed):
+        if unexplained and looked_at < believed:
             return Look(believed)
         if evidence.candidates:
             return Review(_question(evidence))

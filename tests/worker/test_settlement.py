@@ -108,7 +108,7 @@ TABLE: list[tuple[str, Evidence, float, str]] = [
     ("refused, but something could be it", known((1, UNCLEAR), (9, REFUSED), looked=11, candidates=1), 12, "review"),
     ("not allowed, as the lists explain", known((1, DIED), (9, NOT_ALLOWED), looked=11, covered=False), 12, "refused"),
     ("not allowed, unexplained", known((1, DIED), (9, NOT_ALLOWED), looked=11), 12, "look at 3601"),
-    ("unexplained, and settled", known((1, DIED), (9, NOT_ALLOWED), looked=3602), 3603, "refused"),
+    ("unexplained, and settled", known((1, DIED), (9, NOT_ALLOWED), looked=3601), 3602, "refused"),
     (
         "not allowed, explained by what could be it",
         known((1, DIED), (9, NOT_ALLOWED), looked=11, covered=False, candidates=1),
