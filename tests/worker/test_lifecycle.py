@@ -13,9 +13,11 @@ from worker.lifecycle import (
     PaymentState,
     amounts_of,
     canonical_payment_id,
+    decimals,
     money_may_have_moved,
     movement_kind,
     movement_state,
+    names_operation,
     payment_state,
     refined,
 )
@@ -342,3 +344,39 @@ def test_every_spelling_of_a_payment_folds_into_one(raw: str, canonical: str) ->
 def test_what_is_no_payment_id_has_no_spelling(raw: str) -> None:
     """The SDK puts ids into URLs without escaping: nothing but digits and one suffix passes, and no line end after."""
     assert canonical_payment_id(raw) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("3254564310_0", False),
+        ("3254564310_1", True),
+        ("3254564310_12", True),
+        ("3254564310_000", False),
+        ("3254564310", False),
+        ("9000003254564310000", False),
+        ("9000003254564310001", True),
+        ("9000032545643101012", True),  # 90000 before eleven digits
+        ("9000003254564310000_2", True),
+        ("9000003254564310000_0", False),
+        ("00000200000143570012", False),  # as long, but it wraps nothing: its end is no count
+        ("00000200000143570012_3", True),
+    ],
+)
+def test_an_operation_is_told_from_its_payment_by_its_id(raw: str, expected: bool) -> None:
+    """Only what carries a number above nought is an operation; anything else could be the payment itself."""
+    assert names_operation(raw) is expected
+
+
+@pytest.mark.parametrize(
+    ("currencies", "expected"),
+    [
+        ("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF", 0),
+        ("EUR USD GBP CHF SEK HUF TWD MGA MRU", 2),
+        ("BHD IQD JOD KWD LYD OMR TND", 3),
+        ("CLF UYW", 4),
+    ],
+)
+def test_every_currency_has_its_decimals(currencies: str, expected: int) -> None:
+    """As ISO 4217 has it, whatever some banks do."""
+    assert {decimals(currency) for currency in currencies.split()} == {expected}
