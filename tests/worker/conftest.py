@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from sqlalchemy.engine import make_url
 from tests.servers.postgres_server import PostgresServer
 from worker import inbox
 from worker.database import Database, migrate, now, seconds_from_now
-from worker.gateways.gateway import Gateway, Movement, PaymentView
+from worker.gateways.gateway import Gateway, Movement, Order, PaymentView
 from worker.lifecycle import MovementKind, MovementState, payment_state
 from worker.models import Base, JournalEntry, Payment, WebhookEvent
 from worker.reconciliation import Reconciler
@@ -63,7 +64,8 @@ def moved(operation_id: str, kind: MovementKind, amount: int, state: MovementSta
 class FakePlatform(Gateway):
     """Payments as the platform knows them; it counts looks, and can be slow, held up, or unwilling.
 
-    A look tells what was true when it began: whatever happens while it is under way is not in the answer.
+    A look tells what was true when it began: whatever happens while it is under way is not in the answer. An order
+    makes a pending movement, the same one however often its key is sent.
     """
 
     def __init__(self, merchant_id: str = MERCHANT) -> None:
@@ -71,6 +73,10 @@ class FakePlatform(Gateway):
         self.truth: dict[str, PaymentView] = {}
         self.looks: list[tuple[str, float]] = []
         self.errors: deque[Exception] = deque()  # each is raised by one look
+        self.sent: list[Order] = []
+        self.refusals: deque[Exception] = deque()  # each is raised by one sending, before anything is done
+        self.lost: deque[Exception] = deque()  # each is raised by one sending, after it was done
+        self.done: dict[str, Movement] = {}  # by idempotence key
         self.slow = 0.0
         self.during: Callable[[], object] | None = None  # called in the midst of the next look
         self.most_at_once = 0
@@ -96,6 +102,42 @@ class FakePlatform(Gateway):
             with self._lock:
                 self._under_way -= 1
         return view
+
+    def compose(
+        self,
+        kind: MovementKind,
+        amount: int,
+        currency: str,
+        *,
+        is_final: bool,
+        reference: str,
+        group_reference: str | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        asked = {"kind": kind, "amount": amount, "currency": currency, "is_final": is_final, "reference": reference}
+        return json.dumps({**asked, "group_reference": group_reference, "reason": reason}).encode()
+
+    def send(self, order: Order, *, seconds: float) -> Movement:
+        with self._lock:
+            self.sent.append(order)
+            if self.refusals:
+                raise self.refusals.popleft()
+            movement = self.done.get(order.idempotence_key) or self._move(order)
+            if self.lost:
+                raise self.lost.popleft()
+            return movement
+
+    def _move(self, order: Order) -> Movement:
+        view = self.truth.get(order.payment_id) or view_of(order.payment_id)
+        operation_id = f"{order.payment_id}_{len(view.movements) + 1}"
+        code = {MovementKind.CAPTURE: 91, MovementKind.REFUND: 81, MovementKind.CANCEL: 61}[order.kind]
+        pending = MovementState.PENDING
+        movement = Movement(
+            operation_id, order.kind, pending, order.amount, order.currency, f"STATUS_{code}", code, order.reference
+        )
+        self.truth[order.payment_id] = replace(view, movements=(*view.movements, movement))
+        self.done[order.idempotence_key] = movement
+        return movement
 
     def close(self) -> None:
         """Nothing is open."""

@@ -6,8 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from worker.gateways.errors import UnusableAnswer
-from worker.gateways.gateway import Movement, PaymentView
-from worker.lifecycle import MovementKind, canonical_payment_id, movement_kind, movement_state, payment_state
+from worker.gateways.gateway import Movement, Order, PaymentView
+from worker.lifecycle import (
+    MovementKind,
+    canonical_payment_id,
+    movement_kind,
+    movement_state,
+    names_operation,
+    payment_state,
+)
 
 #: What a bigint column holds.
 LARGEST_AMOUNT = 2**63 - 1
@@ -82,7 +89,7 @@ def with_movements(view: PaymentView, movements: Iterable[Movement]) -> PaymentV
 def captures_of(answer: Any, payment_id: str) -> list[Movement]:
     """The captures the platform lists; its CapturesResponse names each by id, code, amount and reference."""
     return [
-        _movement(MovementKind.CAPTURE, one, _part(one, "capture_output"), payment_id, None)
+        _movement(MovementKind.CAPTURE, one, _part(one, "capture_output"), payment_id)
         for one in _listed(answer, "captures")
     ]
 
@@ -90,7 +97,7 @@ def captures_of(answer: Any, payment_id: str) -> list[Movement]:
 def refunds_of(answer: Any, payment_id: str) -> list[Movement]:
     """The refunds the platform lists; there is no way to ask for a single one."""
     return [
-        _movement(MovementKind.REFUND, one, _part(one, "refund_output"), payment_id, _category(one))
+        _movement(MovementKind.REFUND, one, _part(one, "refund_output"), payment_id)
         for one in _listed(answer, "refunds")
     ]
 
@@ -100,10 +107,59 @@ def cancellations_of(answer: Any, payment_id: str) -> list[Movement]:
     theirs are taken from the lists of their own, which are the platform's advice for sums."""
     check_family(answer, payment_id)
     return [
-        _movement(MovementKind.CANCEL, one, one, payment_id, _category(one))
+        _movement(MovementKind.CANCEL, one, one, payment_id)
         for one in _listed(answer, "operations")
         if movement_kind(_status_code(_part(one, "status_output"))) is MovementKind.CANCEL
     ]
+
+
+def ordered_movement(order: Order, answer: Any) -> Movement:
+    """The movement that the answer to an order names. What it leaves out is as ordered, what it tells must be.
+
+    Args:
+        order: what was asked for.
+        answer: the SDK's CaptureResponse, RefundResponse or CancelPaymentResponse.
+
+    Raises:
+        UnusableAnswer: it names no operation of the payment, or tells of another one than was ordered.
+    """
+    one, output = _answered_operation(order, answer)
+    operation_id = _own_id(one.id, order.payment_id)
+    if not names_operation(operation_id):
+        raise UnusableAnswer("the id is the payment's, not the operation's")
+    code = _status_code(_part(one, "status_output"))
+    if movement_kind(code) not in (None, order.kind):
+        raise UnusableAnswer(f"statusCode {code} is not that of a {order.kind}")
+    money = getattr(output, "amount_of_money", None)
+    if money is not None and _money(money) != (order.amount, order.currency):
+        raise UnusableAnswer("another amount than was ordered")
+    if _reference(getattr(output, "operation_references", None)) not in (None, "", order.reference):
+        raise UnusableAnswer("another reference than was ordered")
+    status = _text(one.status, "status", STATUS_LENGTH)
+    return Movement(
+        platform_operation_id=operation_id,
+        kind=order.kind,
+        state=movement_state(order.kind, code, status, _category_of(order.kind, one)),
+        amount=order.amount,
+        currency=order.currency,
+        status=status,
+        status_code=code,
+        reference=order.reference,
+    )
+
+
+def _answered_operation(order: Order, answer: Any) -> tuple[Any, Any]:
+    """The part of an answer that stands for the operation, and the part with its amount and reference, if any."""
+    if answer is None:
+        raise UnusableAnswer("an empty answer")
+    if order.kind is MovementKind.CAPTURE:
+        return answer, answer.capture_output
+    if order.kind is MovementKind.REFUND:
+        return answer, answer.refund_output
+    payment = _part(answer, "payment")
+    check_family(payment, order.payment_id)
+    # Without an operation of its own in it, nothing here is the cancellation's: the amount is that of the payment.
+    return (payment, None) if payment.operation_output is None else (payment.operation_output,) * 2
 
 
 def check_family(answer: Any, payment_id: str) -> None:
@@ -144,14 +200,14 @@ def _brief(one: Movement) -> dict[str, Any]:
     }
 
 
-def _movement(kind: MovementKind, one: Any, output: Any, payment_id: str, category: str | None) -> Movement:
+def _movement(kind: MovementKind, one: Any, output: Any, payment_id: str) -> Movement:
     code = _status_code(_part(one, "status_output"))
     status = _text(one.status, "status", STATUS_LENGTH)
     amount, currency = _money(output.amount_of_money)
     return Movement(
         platform_operation_id=_own_id(one.id, payment_id),
         kind=kind,
-        state=movement_state(kind, code, status, category),
+        state=movement_state(kind, code, status, _category_of(kind, one)),
         amount=amount,
         currency=currency,
         status=status,
@@ -195,6 +251,11 @@ def _status_code(status_output: Any) -> int:
 
 def _category(one: Any) -> str | None:
     return _text(_part(one, "status_output").status_category, "statusCategory", STATUS_LENGTH)
+
+
+def _category_of(kind: MovementKind, one: Any) -> str | None:
+    """The category of a movement; captures are told with nothing but a code."""
+    return None if kind is MovementKind.CAPTURE else _category(one)
 
 
 def _reference(references: Any) -> str | None:

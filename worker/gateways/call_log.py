@@ -38,12 +38,12 @@ class CallLog:
         self._bodies = bodies
         self._headers = headers
 
-    def request(self, method: str, target: str, headers: Mapping[str, str], body: str | None) -> str:
+    def request(self, method: str, target: str, headers: Mapping[str, str], body: str | bytes | None) -> str:
         """Log what is about to leave; returns the id under which its answer is logged."""
         request_id = str(uuid.uuid4())
         with suppress(Exception):  # a log that fails must not look like a call that failed
             message = RequestLogMessage(request_id, method, target, self._bodies, self._headers)
-            _fill(message, headers.items(), body)
+            _fill(message, headers.items(), body.decode("utf-8", "replace") if isinstance(body, bytes) else body)
             self._logger.log_request(message)
         return request_id
 

@@ -13,6 +13,7 @@ from worker.gateways.gateway import (
     CredentialsRefused,
     GatewayError,
     InProgress,
+    NotAllowed,
     NotSent,
     OutcomeUnknown,
     PaymentUnknown,
@@ -24,6 +25,8 @@ from worker.gateways.gateway import (
 #: A request with the same idempotence key still runs. The platform changed the code between versions of its SDK, and
 #: the SDK's own exception for it is raised for one of them only, and only when it came alone: never go by the class.
 IN_PROGRESS = frozenset({"30001002", "1409", "DUPLICATE_REQUEST_IN_PROGRESS"})
+#: The payment does not stand where this is possible: captured already, say, by a person in the platform's portal.
+NOT_ALLOWED = frozenset({"50001127", "50001129", "1020", "ACTION_NOT_ALLOWED_ON_TRANSACTION"})
 UNKNOWN_PAYMENT = frozenset({"50001130", "UNKNOWN_PAYMENT_ID"})
 
 #: Answers that say nothing definite though they are in the four hundreds: a 404 of another resource, two time-outs.
@@ -58,8 +61,9 @@ def gateway_error(error: Exception, call: str, *, moves_money: bool) -> GatewayE
 
     Returns:
         `NotSent` when no byte left; `CredentialsRefused` for 401 and 403; `SlowDown` for 429; `PaymentUnknown`,
-        `InProgress` and `Refused` for what the platform itself says in its own JSON (a page of some proxy in between
-        decides nothing); else `OutcomeUnknown` when money may have moved, `TryAgain` when none can have.
+        `InProgress`, `NotAllowed` and `Refused` for what the platform itself says in its own JSON (a page of some
+        proxy in between decides nothing); else `OutcomeUnknown` when money may have moved, `TryAgain` when none can
+        have.
     """
     if isinstance(error, GatewayError):
         return error
@@ -106,6 +110,8 @@ def _by_answer(status: int, codes: frozenset[str], unclear: type[GatewayError]) 
         return TryAgain  # nothing a question could conflict with lasts
     if status == 409 and codes & IN_PROGRESS:
         return InProgress
+    if status == 409 or (status == 400 and codes & NOT_ALLOWED):
+        return NotAllowed
     return Refused if 400 <= status < 500 and status not in INDEFINITE else unclear
 
 

@@ -1,4 +1,4 @@
-"""The platform as we see it: what a look at a payment returns, and errors named for what the caller does next.
+"""The platform as we see it: looks at payments, orders that move money, and errors named for what to do next.
 
     GatewayError
     ├── TryAgain                nothing is known to have happened: again after a back-off
@@ -9,6 +9,7 @@
     ├── OutcomeUnknown          money may have moved: look before anything is sent again
     │   └── InProgress          the first request with this idempotence key still runs: wait, same key
     └── Refused                 a definitive no to this request: never again as it is
+        └── NotAllowed          no, because of where the payment stands: look whether our record of it is old
 
 The message of each is made of codes and ids only; the SDK's own texts carry whole response bodies.
 """
@@ -28,13 +29,17 @@ class GatewayError(Exception):
         told: what happened, safe to log and to store: codes, ids and exception class names, nothing of a body.
         http_status: the status answered, None when there was no answer.
         error_id: the platform's ``errorId``, by which its support finds the call.
+        replayed: the answer was the kept one of an earlier request with the same idempotence key.
     """
 
-    def __init__(self, told: str, *, http_status: int | None = None, error_id: str | None = None):
+    def __init__(
+        self, told: str, *, http_status: int | None = None, error_id: str | None = None, replayed: bool = False
+    ):
         super().__init__(told)
         self.told = told
         self.http_status = http_status
         self.error_id = error_id
+        self.replayed = replayed
 
 
 class TryAgain(GatewayError):
@@ -67,6 +72,23 @@ class InProgress(OutcomeUnknown):
 
 class Refused(GatewayError):
     """A definitive no to this request: never again as it is."""
+
+
+class NotAllowed(Refused):
+    """Refused because of where the payment stands: our record may be old, or it was done already."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A capture, refund or cancellation as it leaves: the same bytes under the same key, however often it is sent."""
+
+    kind: MovementKind
+    payment_id: str  # canonical
+    amount: int  # minor units, what was promised
+    currency: str
+    reference: str  # our operation's uuid = operationReferences.merchantReference
+    idempotence_key: str  # ASCII, at most 40 characters
+    body: bytes  # from `Gateway.compose`, stored when the operation was promised
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,53 @@ class Gateway(ABC):
             PaymentUnknown: the platform knows no such payment.
             CredentialsRefused: the platform refuses who we are.
             Refused: the platform refuses the request itself (a malformed id, for instance).
+        """
+
+    @abstractmethod
+    def compose(
+        self,
+        kind: MovementKind,
+        amount: int,
+        currency: str,
+        *,
+        is_final: bool,
+        reference: str,
+        group_reference: str | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        """The exact bytes of a request that moves money, to be stored and sent.
+
+        Args:
+            kind: what is asked for.
+            amount: in minor units. A capture in a currency without two decimals is always of all there is, see
+                `worker.lifecycle.decimals`.
+            currency: the payment's, three letters.
+            is_final: nothing of the same kind is to follow.
+            reference: our operation's uuid, by which its movement is found again.
+            group_reference: the caller's own name for it, at most 40 characters.
+            reason: of a refund, shown in the platform's portal; the other two have no place for it.
+        """
+
+    @abstractmethod
+    def send(self, order: Order, *, seconds: float) -> Movement:
+        """Ask the platform to move money, once: nothing is sent again by itself.
+
+        Args:
+            order: what was promised.
+            seconds: the wall-clock time the call may take.
+
+        Returns:
+            The movement its answer names, as yet mostly pending; it may also say that it was refused.
+
+        Raises:
+            NotSent: no byte left.
+            SlowDown: the platform asks for fewer requests.
+            CredentialsRefused: the platform refuses who we are.
+            InProgress: the first request with this key still runs.
+            OutcomeUnknown: whatever does not say for certain what became of it.
+            PaymentUnknown: the platform knows no such payment.
+            NotAllowed: the payment stands where this is not possible.
+            Refused: the platform refuses the request itself, or the issuer declined.
         """
 
     @abstractmethod

@@ -7,16 +7,35 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onlinepayments.sdk.authentication.authorization_type import AuthorizationType
+from onlinepayments.sdk.call_context import CallContext
 from onlinepayments.sdk.communicator_configuration import CommunicatorConfiguration
 from onlinepayments.sdk.factory import Factory
 from onlinepayments.sdk.log.python_communicator_logger import PythonCommunicatorLogger
 
-from worker.gateways.answers import PLATFORM_ID, cancellations_of, captures_of, payment_view, refunds_of, with_movements
+from worker.gateways import orders
+from worker.gateways.answers import (
+    PLATFORM_ID,
+    cancellations_of,
+    captures_of,
+    ordered_movement,
+    payment_view,
+    refunds_of,
+    with_movements,
+)
 from worker.gateways.connection import PlatformConnection
 from worker.gateways.deadlines import deadline
 from worker.gateways.errors import gateway_error
-from worker.gateways.gateway import Gateway, PaymentUnknown, PaymentView, Refused, TryAgain
-from worker.lifecycle import PaymentState, canonical_payment_id, money_may_have_moved
+from worker.gateways.gateway import (
+    Gateway,
+    InProgress,
+    Movement,
+    Order,
+    PaymentUnknown,
+    PaymentView,
+    Refused,
+    TryAgain,
+)
+from worker.lifecycle import MovementKind, PaymentState, canonical_payment_id, money_may_have_moved
 from worker.settings import Merchant, Settings, SettingsError
 from worker.settings.values import endpoint
 
@@ -54,7 +73,9 @@ class WorldlineGateway(Gateway):
         )
         if settings.platform_log:
             self._connection.enable_logging(PythonCommunicatorLogger(logger, logging.INFO))
-        client = Factory.create_client_from_configuration(configuration, connection=self._connection)
+        client = Factory.create_client_from_configuration(
+            configuration, connection=self._connection, marshaller=orders.StoredBytes()
+        )
         self._merchant = client.merchant(merchant.id)
 
     def look(self, payment_id: str, *, seconds: float) -> PaymentView:
@@ -77,8 +98,49 @@ class WorldlineGateway(Gateway):
                 moved += _read("get_refunds", lambda: refunds_of(refunds, canonical))
         return _read("look", lambda: with_movements(view, moved))
 
+    def compose(
+        self,
+        kind: MovementKind,
+        amount: int,
+        currency: str,
+        *,
+        is_final: bool,
+        reference: str,
+        group_reference: str | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        """See `Gateway.compose`."""
+        return orders.composed(
+            kind,
+            amount,
+            currency,
+            is_final=is_final,
+            reference=reference,
+            group_reference=group_reference,
+            reason=reason,
+        )
+
+    def send(self, order: Order, *, seconds: float) -> Movement:
+        """See `Gateway.send`. One call, of the payment's initial transaction, as the platform wants it."""
+        payments = self._merchant.payments()
+        ask = {
+            MovementKind.CAPTURE: payments.capture_payment,
+            MovementKind.REFUND: payments.refund_payment,
+            MovementKind.CANCEL: payments.cancel_payment,
+        }[order.kind]
+        context = CallContext(order.idempotence_key)
+        try:
+            orders.check(order)
+            with deadline(seconds):
+                return ordered_movement(order, ask(initial_id(order.payment_id), order.body, context))
+        except Exception as error:
+            failure = gateway_error(error, ask.__name__, moves_money=True)
+        # A conflict is no kept answer: there is none yet.
+        failure.replayed = context.idempotence_request_timestamp is not None and not isinstance(failure, InProgress)
+        raise failure
+
     def close(self) -> None:
-        """Let go of the connections; a look after it is not sent."""
+        """Let go of the connections; nothing is sent after it."""
         self._connection.close()
 
     def _ask(self, call: str, method: Callable[[str], Any], asked: str) -> Any:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from onlinepayments.sdk.communication.communication_exception import CommunicationException
 
+from worker.gateways.gateway import Gateway, Order
+from worker.lifecycle import MovementKind
+
 #: Personal data that every answer here carries, and that may show up nowhere.
 CARD = "4111111111111111"
 EMAIL = "someone@example.org"
@@ -237,6 +240,31 @@ def refund(operation_id: Any, code: Any = 8, amount: Any = 1500, reference: str 
         "statusOutput": {"statusCode": code, "statusCategory": "REFUNDED"},
         "refundOutput": {**output, "merchantParameters": "free text of the merchant"},
     }
+
+
+#: The uuid of an operation of ours.
+REFERENCE = "1d7f3c52-6a0e-4f0e-9a55-0c2b8c1f9d11"
+
+
+def order_to(
+    gateway: Gateway,
+    kind: MovementKind,
+    payment_id: str = "3254564310",
+    *,
+    amount: int = 1500,
+    currency: str = "EUR",
+    key: str = "key-1",
+    reference: str = REFERENCE,
+) -> Order:
+    """An order as it is promised: composed, with a key of its own."""
+    body = gateway.compose(kind, amount, currency, is_final=False, reference=reference)
+    return Order(kind, payment_id, amount, currency, reference, key, body)
+
+
+def cancellation(operation_id: Any = "3254564310_1", code: Any = 61, amount: Any = 1500, **changes: Any) -> Any:
+    """A payment with one cancellation of it, as cancel_payment answers."""
+    named = {"operationOutput": operation(operation_id, code, amount, REFERENCE) | changes}
+    return {"payment": {**payment("3254564310_0", 61), **named}}
 
 
 def failure_of(connection: Any, url: str) -> Exception:

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import onlinepayments.sdk
@@ -15,13 +16,26 @@ from onlinepayments.sdk.domain.capture_payment_request import CapturePaymentRequ
 from onlinepayments.sdk.domain.refund_request import RefundRequest
 from onlinepayments.sdk.factory import Factory
 
-from tests.worker.gateways.platform_stub import CANARIES, Reply, Stub, answer, errors, hang, head, raw, refund, reset
+from tests.worker.gateways.platform_stub import (
+    CANARIES,
+    Reply,
+    Stub,
+    answer,
+    errors,
+    hang,
+    head,
+    order_to,
+    raw,
+    refund,
+    reset,
+)
 from worker.gateways.connection import AnswerLost, NeverLeft, PlatformConnection
 from worker.gateways.errors import UnusableAnswer, gateway_error
 from worker.gateways.gateway import (
     CredentialsRefused,
     GatewayError,
     InProgress,
+    NotAllowed,
     NotSent,
     OutcomeUnknown,
     PaymentUnknown,
@@ -29,6 +43,8 @@ from worker.gateways.gateway import (
     SlowDown,
     TryAgain,
 )
+from worker.gateways.worldline import WorldlineGateway
+from worker.lifecycle import MovementKind
 
 
 @pytest.fixture
@@ -55,10 +71,14 @@ UNKNOWN = {"errorCode": "50001130", "id": "UNKNOWN_PAYMENT_ID"}
 HTML = f"<html>{CANARIES}</html>"
 HALF = head(200, Content_Length="500") + b'{"id": "32545'
 
-#: What the wire says, what a question makes of it, what a capture makes of it.
+#: What the wire says, what a question makes of it, what a capture, refund or cancellation makes of it.
 ENDINGS: dict[str, tuple[Reply, type[GatewayError], type[GatewayError]]] = {
     "400": (answer(400, errors({"errorCode": "50001111"})), Refused, Refused),
-    "400 not allowed": (answer(400, errors(NOT_ALLOWED)), Refused, Refused),
+    "400 not allowed": (answer(400, errors(NOT_ALLOWED)), NotAllowed, NotAllowed),
+    "400 not allowed, of a refund": (answer(400, errors({"errorCode": "50001129"})), NotAllowed, NotAllowed),
+    "400 not allowed, old code": (answer(400, errors({"code": "1020"})), NotAllowed, NotAllowed),
+    "400 not allowed, by id": (answer(400, errors({"id": NOT_ALLOWED["id"]})), NotAllowed, NotAllowed),
+    "400 not allowed among others": (answer(400, errors({"id": "X"}, NOT_ALLOWED)), NotAllowed, NotAllowed),
     "400 empty": (answer(400), TryAgain, OutcomeUnknown),
     "400 of a proxy": (answer(400, HTML, "text/html"), TryAgain, OutcomeUnknown),
     "400 problem": (answer(400, {"title": "bad"}, "application/problem+json"), TryAgain, OutcomeUnknown),
@@ -82,7 +102,10 @@ ENDINGS: dict[str, tuple[Reply, type[GatewayError], type[GatewayError]]] = {
     "409 in progress, older code": (answer(409, errors({"errorCode": "0", "code": "1409"})), TryAgain, InProgress),
     "409 in progress, by id": (answer(409, errors({"id": "DUPLICATE_REQUEST_IN_PROGRESS"})), TryAgain, InProgress),
     "409 in progress among others": (answer(409, errors(NOT_ALLOWED, IN_PROGRESS)), TryAgain, InProgress),
-    "409 other": (answer(409, errors({"errorCode": "50001127"})), TryAgain, Refused),
+    "402 not allowed": (answer(402, errors(NOT_ALLOWED)), Refused, Refused),
+    "409 not allowed": (answer(409, errors(NOT_ALLOWED)), TryAgain, NotAllowed),
+    "409 other": (answer(409, errors({"id": "PAYMENT_CLOSED"})), TryAgain, NotAllowed),
+    "409 of a proxy": (answer(409, HTML, "text/html"), TryAgain, OutcomeUnknown),
     "409 empty": (answer(409), TryAgain, OutcomeUnknown),
     "410": (answer(410, errors({"id": "GONE"})), Refused, Refused),
     "413": (answer(413, errors({"id": "LARGE"})), Refused, Refused),
@@ -117,20 +140,21 @@ ENDINGS: dict[str, tuple[Reply, type[GatewayError], type[GatewayError]]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_ending_has_a_name(stub: Stub, payments: Any, ending: str) -> None:
+def test_every_ending_has_a_name(stub: Stub, payments: Any, gateway: WorldlineGateway, ending: str) -> None:
     """A question is asked again where a request for money is looked up; only the platform itself says a final no."""
     stub.replies = {"payment": ENDINGS[ending][0]}
-    request = CapturePaymentRequest()
-    request.amount = 100
+    orders = [order_to(gateway, kind) for kind in MovementKind]
+    seconds = 0.4 if ending == "silence" else 5
 
     asked = name_of(lambda: payments.get_payment("1_0"), moves_money=False)
-    moved = name_of(lambda: payments.capture_payment("1_0", request, CallContext("key-1")), moves_money=True)
+    moved = [name_of(partial(gateway.send, order, seconds=seconds), moves_money=True) for order in orders]
 
-    assert (type(asked), type(moved)) == ENDINGS[ending][1:]
-    for failure in (asked, moved):
+    assert (type(asked), {type(failure) for failure in moved}) == (ENDINGS[ending][1], {ENDINGS[ending][2]})
+    for failure in (asked, *moved):
         assert not [canary for canary in CANARIES if canary in repr(failure) + str(failure)]
         assert len(failure.told) < 200
-    assert len(stub.asked) == 2  # nothing is ever sent again by itself
+        assert not failure.replayed
+    assert len(stub.asked) == 4  # nothing is ever sent again by itself
 
 
 def name_of(ask: Any, *, moves_money: bool) -> GatewayError:
