@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -116,6 +117,7 @@ class Payment(Base):
     changed_at: Mapped[datetime | None]  # when state or amounts last changed: polling slows down with its age
     authorised_at: Mapped[datetime | None]
     policy_at: Mapped[datetime | None]
+    has_operations: Mapped[bool] = mapped_column(default=False, server_default=false())  # a look need not ask for them
     wanted: Mapped[int] = mapped_column(BigInteger, default=0)  # hints so far
     applied: Mapped[int] = mapped_column(BigInteger, default=0)  # hints answered: there is work while wanted > applied
     claims: Mapped[int] = mapped_column(SmallInteger, default=0)  # counted when claiming, so it survives SIGKILL
@@ -166,8 +168,10 @@ class Operation(Base):
     source: Mapped[str] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(128))
     request_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    terms: Mapped[dict[str, Any] | None]  # what else was asked for: reference, reason, on_captured
     request_body: Mapped[bytes | None] = mapped_column(LargeBinary)  # the exact bytes sent
     state: Mapped[str] = mapped_column(String(16))
+    planned_at: Mapped[datetime | None]  # when it was promised: a payment's operations are sent in this order
     idempotence_key: Mapped[str | None] = mapped_column(String(40))
     generation: Mapped[int] = mapped_column(SmallInteger, default=0)
     platform_operation_id: Mapped[str | None] = mapped_column(String(64))
@@ -182,6 +186,7 @@ class Operation(Base):
     claimed_until: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(Text)
+    anomaly: Mapped[str | None] = mapped_column(Text)  # what the platform shows against a state that is final
     created_at: Mapped[datetime]
 
 
