@@ -43,5 +43,10 @@ def write(
     )
 
 
+def printable(given: object) -> str:
+    """What somebody gave for a name, as a journal line can hold it."""
+    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in str(given)[:64])
+
+
 #: Built once: a line of every change is written with it.
 _LINE = insert(JournalEntry).values(at=now())

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from worker.database import now
-from worker.models import SWEEP_FACT, Fact, Payment, WebhookEvent
+from worker.models import SWEEP_FACT, Attempt, Fact, JournalEntry, Movement, Operation, Payment, WebhookEvent
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,84 @@ def backlog(connection: Connection) -> Backlog:
         select(func.count()).where(Payment.due_at.is_not(None), Payment.wanted > Payment.applied)
     ).scalar_one()
     return Backlog(count, (at - oldest).total_seconds() if oldest else 0.0, wanted)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which operations are asked about; what is None asks for any."""
+
+    states: tuple[str, ...] = ()
+    payment_id: str | None = None  # canonical
+    merchant_id: str | None = None
+    source: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    anomalies: bool = False
+    limit: int = 100
+
+
+def operation(connection: Connection, operation_key: int) -> dict[str, Any]:
+    """An operation as it is shown: its columns, without what only our own processes go by.
+
+    Raises:
+        LookupError: there is none.
+    """
+    row = connection.execute(_operations().where(Operation.operation_key == operation_key)).one_or_none()
+    if row is None:
+        raise LookupError(f"there is no operation {operation_key}")
+    return dict(row._mapping)
+
+
+def operations(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
+    """Operations, the newest first."""
+    chosen = _operations().order_by(Operation.operation_key.desc()).limit(wanted.limit)
+    if wanted.states:
+        chosen = chosen.where(Operation.state.in_(wanted.states))
+    if wanted.payment_id is not None:
+        chosen = chosen.where(Payment.payment_id == wanted.payment_id)
+    for column in (Operation.merchant_id, Operation.source, Operation.request_id):
+        value = getattr(wanted, column.key)
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if wanted.since is not None:
+        chosen = chosen.where(Operation.created_at >= wanted.since)
+    if wanted.anomalies:
+        chosen = chosen.where(Operation.anomaly.is_not(None))
+    return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+def story(connection: Connection, operation_key: int) -> dict[str, Any]:
+    """An operation with all that was done about it: attempts, the platform's movement, and the journal.
+
+    Raises:
+        LookupError: there is none.
+    """
+    told = operation(connection, operation_key)
+    beside = {
+        "attempts": select(*_but(Attempt, "claim_token")).where(Attempt.operation_key == operation_key),
+        "movements": select(Movement.__table__).where(Movement.operation_key == operation_key),
+        "journal": select(JournalEntry.__table__).where(
+            JournalEntry.subject == "operation", JournalEntry.subject_id == str(operation_key)
+        ),
+    }
+    for name, chosen in beside.items():
+        told[name] = [dict(row._mapping) for row in connection.execute(chosen.order_by(chosen.selected_columns[0]))]
+    return told
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as JSON takes it: times in ISO 8601."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _operations() -> Select[Any]:
+    columns = _but(Operation, "request_sha256", "request_body", "claim_token", "rings")
+    return select(*columns).join(Payment, Payment.payment_key == Operation.payment_key, isouter=True)
+
+
+def _but(table: Any, *names: str) -> list[Any]:
+    """A table's columns without those: bytes, tokens and counters of the machinery tell a person nothing."""
+    return [column for column in table.__table__.columns if column.name not in names]
 
 
 def seconds_since_sweep(connection: Connection) -> float | None:

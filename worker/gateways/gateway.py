@@ -127,6 +127,7 @@ class Gateway(ABC):
     """One merchant's door to the platform. Thread-safe; made after fork, one per process and merchant."""
 
     merchant_id: str
+    host: str  # of the platform; with its merchants it tells one installation from another
 
     @abstractmethod
     def look(self, payment_id: str, *, seconds: float) -> PaymentView:

@@ -65,6 +65,7 @@ class WorldlineGateway(Gateway):
     def __init__(self, merchant: Merchant, settings: Settings):
         self.merchant_id = merchant.id
         configuration = _configuration(merchant, settings)
+        self.host = configuration.api_endpoint.netloc
         self._connection = PlatformConnection(
             configuration.api_endpoint.geturl(),
             call_seconds=min(settings.call_seconds, configuration.socket_timeout),

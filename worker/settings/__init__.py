@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     #: Looks at an authorised payment, and at a captured one in its first thirty days (G6: 1 h and 24 h).
     poll_authorised_seconds: float = Field(3600, gt=0)
     poll_captured_seconds: float = Field(86400, gt=0)
+    #: How long the platform is trusted to honour an idempotence key: it says 24 hours, and a request takes its time.
+    key_seconds: float = Field(23 * 3600, gt=0)
+    #: Longer than the platform's latest effect and the lag of its lists: two looks so far apart tell what was not done.
+    settling_seconds: float = Field(3600, gt=0)
+    #: A request is promised by a record of the payment that is no older than this.
+    fresh_seconds: float = Field(60, gt=0)
     #: What the SDK would log of its calls (obfuscated) goes to the logger ``payhook.platform`` when this is on.
     platform_log: bool = False
 

@@ -1,0 +1,203 @@
+"""Which requests are promised: requested → planned or refused, under the payment's row lock.
+
+Nothing here looks before it locks: what is left of a payment's money is read after its row was locked, and promised
+in the same transaction, so that two requests at once cannot both have the same money.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, update
+
+from worker.database import now, seconds_from_now
+from worker.lifecycle import MovementKind, OperationState, decimals
+from worker.models import Operation
+from worker.operations.ledger import Ledger, open_ledger
+from worker.operations.moves import move, note
+from worker.operations.requests import POLICY_SOURCE, Request, keep
+from worker.policies.policy import Wanted
+
+#: A cancellation that waits to see what becomes of a capture of ours is asked again after this.
+WAIT_SECONDS = 5.0
+
+#: States of a capture of ours whose end a cancellation with ``on_captured=refund`` waits for.
+_CAPTURING = frozenset({OperationState.PLANNED.value, OperationState.SENDING.value, OperationState.UNKNOWN.value})
+
+
+class No(Exception):
+    """Why a request is refused."""
+
+
+class NotYet(Exception):
+    """Why a request can be neither promised nor refused before something else has ended."""
+
+
+def accept_requested(connection: Connection, ledger: Ledger, *, by_old_record: bool = False) -> Ledger:
+    """Promise or refuse every request of a payment, in the order in which they came.
+
+    Args:
+        connection: a transaction.
+        ledger: of the payment.
+        by_old_record: whether the payment was last looked at some time ago. Then a request that fits is promised, and
+            one that does not waits for a look, and all after it too: what has come about since may be why.
+
+    Returns:
+        The ledger as it is then.
+    """
+    requested = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
+    for operation in sorted(requested, key=lambda one: one.operation_key):
+        if by_old_record and not _fits(ledger, operation):
+            break
+        _accept(connection, ledger, operation)
+        ledger = open_ledger(connection, ledger.payment.payment_key)
+    return ledger
+
+
+def refuse_requested(connection: Connection, ledger: Ledger, why: str) -> None:
+    """Refuse every request of a payment that cannot be looked at."""
+    for operation in ledger.operations:
+        if operation.state == OperationState.REQUESTED:
+            move(connection, operation, OperationState.REFUSED, why)
+
+
+def reconsider_planned(connection: Connection, ledger: Ledger) -> Ledger:
+    """Refuse what was promised and never sent once it is covered no longer: somebody else moved the money."""
+    for operation in ledger.operations:
+        if operation.state == OperationState.PLANNED and operation.first_sent_at is None and operation.generation == 0:
+            if ledger.covers(operation):
+                continue
+            why = f"no longer covered before it was sent: {_standing(ledger, operation)}"
+            move(connection, operation, OperationState.REFUSED, why)
+            ledger = open_ledger(connection, ledger.payment.payment_key)
+    return ledger
+
+
+def promise_wanted(connection: Connection, ledger: Ledger, wanted: Iterable[tuple[str, Wanted]]) -> Ledger:
+    """Promise what policies want, as far as it is covered.
+
+    Each has one request id for each kind, for good: what the platform refused is never asked for again by itself.
+    """
+    payment = ledger.payment
+    for name, want in wanted:
+        request = Request(
+            kind=want.kind,
+            payment_id=payment.payment_id,
+            payment=payment.payment_id,
+            merchant_id=payment.merchant_id,
+            source=f"{POLICY_SOURCE}{name}",
+            request_id=f"{payment.payment_id}:{want.kind}:1",
+            amount=want.amount,
+            is_final=want.is_final,
+            terms={} if want.reason is None else {"reason": want.reason},
+        )
+        if any((one.source, one.request_id) == (request.source, request.request_id) for one in ledger.operations):
+            continue
+        try:
+            _amount_of(ledger, want.kind, want.amount, None)
+        except No:
+            continue  # an earlier policy, or somebody else, has the money
+        operation = keep(connection, request)
+        _accept(connection, ledger, operation)
+        ledger = open_ledger(connection, payment.payment_key)
+    return ledger
+
+
+def _fits(ledger: Ledger, operation: Row[Any]) -> bool:
+    try:
+        _amount_of(ledger, MovementKind(operation.kind), operation.amount, operation.currency)
+    except No:
+        return False
+    return True
+
+
+def _accept(connection: Connection, ledger: Ledger, operation: Row[Any]) -> None:
+    kind = MovementKind(operation.kind)
+    try:
+        try:
+            amount = _amount_of(ledger, kind, operation.amount, operation.currency)
+        except No as no:
+            if kind is not MovementKind.CANCEL or (operation.terms or {}).get("on_captured") != "refund":
+                raise
+            kind, amount = MovementKind.REFUND, _amount_of_refund_instead(ledger, operation, no)
+    except No as no:
+        move(connection, operation, OperationState.REFUSED, str(no))
+        return
+    except NotYet as wait:
+        _put_off(connection, operation, str(wait))
+        return
+    why = f"{kind} of {amount} {ledger.payment.currency} promised"
+    if kind != operation.kind:
+        why += ": it was captured, so the cancellation becomes a refund"
+    move(
+        connection,
+        operation,
+        OperationState.PLANNED,
+        why,
+        kind=kind.value,
+        amount=amount,
+        currency=ledger.payment.currency,
+        planned_at=now(),
+        due_at=now(),
+    )
+
+
+def _amount_of(ledger: Ledger, kind: MovementKind, amount: int | None, currency: str | None) -> int:
+    """The amount to be promised: the one asked for, or all that is left.
+
+    Raises:
+        No: it does not fit.
+    """
+    payment = ledger.payment
+    if currency is not None and currency != payment.currency:
+        raise No(f"the payment is in {payment.currency}, not in {currency}")
+    if kind is MovementKind.REFUND:
+        left, of = ledger.refundable(pending=True), "was captured and is not refunded or promised"
+    else:
+        if not ledger.is_open():
+            raise No(f"the payment is {payment.state}: a {kind} needs one that is authorised")
+        left, of = ledger.remainder(), "is authorised and not captured, cancelled or promised"
+    if left <= 0:
+        raise No(f"nothing of the payment {of}")
+    if amount is not None and amount > left:
+        raise No(f"{amount} {payment.currency} asked for, and {left} of the payment {of}")
+    amount = left if amount is None else amount
+    if kind is MovementKind.CAPTURE and amount != payment.amount_authorised and decimals(payment.currency) != 2:
+        raise No(
+            f"a part of a payment in {payment.currency} cannot be captured: the platform takes a capture's amount to "
+            "have two decimals, which this currency has not; capture all of it"
+        )
+    return amount
+
+
+def _amount_of_refund_instead(ledger: Ledger, operation: Row[Any], no: No) -> int:
+    """What a cancellation refunds that came too late.
+
+    Raises:
+        No: there is no capture, or it does not fit.
+        NotYet: a capture of ours may or may not come about.
+    """
+    listed = {one.operation_key for one in ledger.movements}
+    if any(
+        one.kind == MovementKind.CAPTURE and one.state in _CAPTURING and one.operation_key not in listed
+        for one in ledger.operations
+    ):
+        raise NotYet("waits for what becomes of a capture that is on its way")
+    if ledger.refundable(pending=True) <= 0:
+        raise no
+    return _amount_of(ledger, MovementKind.REFUND, operation.amount, operation.currency)
+
+
+def _put_off(connection: Connection, operation: Row[Any], why: str) -> None:
+    later = {"due_at": seconds_from_now(WAIT_SECONDS), "reason": why}
+    connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**later))
+    if operation.reason != why:
+        note(connection, operation, why)
+
+
+def _standing(ledger: Ledger, operation: Row[Any]) -> str:
+    if operation.kind == MovementKind.REFUND:
+        return f"{ledger.refundable(operation, pending=True)} {operation.currency} can still be refunded"
+    return (
+        f"the payment is {ledger.payment.state} and "
+        f"{ledger.remainder(operation)} {operation.currency} of it can still be captured or cancelled"
+    )
