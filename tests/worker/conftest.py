@@ -70,6 +70,7 @@ class FakePlatform(Gateway):
 
     def __init__(self, merchant_id: str = MERCHANT) -> None:
         self.merchant_id = merchant_id
+        self.host = "platform.test"
         self.truth: dict[str, PaymentView] = {}
         self.looks: list[tuple[str, float]] = []
         self.errors: deque[Exception] = deque()  # each is raised by one look

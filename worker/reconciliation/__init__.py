@@ -4,10 +4,9 @@ No transaction is open and no connection held while the platform is asked. What 
 rung for here.
 """
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, update
@@ -27,17 +26,16 @@ from worker.inbox import NOT_OURS
 from worker.lifecycle import canonical_payment_id
 from worker.logs import place_of
 from worker.models import WebhookEvent
+from worker.operations import CannotAccept
+from worker.policies import Policy
 from worker.reconciliation import polling, records
+from worker.reconciliation.aftermath import bring_forward, refuse_requests
 from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
 from worker.reconciliation.records import Failed
+from worker.reconciliation.writing import Written, write_insistently
 from worker.settings import Settings
 
 log = structlog.get_logger("payhook.reconciliation")
-
-Written = TypeVar("Written")
-
-#: Between tries of a write, in seconds; what a restarting database takes at most is left to the lease.
-WRITE_PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0)
 
 #: Failures are counted no further: what follows from them has long been the same.
 MOST_COUNTED = 1000
@@ -48,10 +46,11 @@ EXHAUSTED = f"claimed {MOST_CLAIMS} times and never finished: the worker died of
 
 @dataclass(frozen=True)
 class Follow:
-    """A payment that is to be rung for, and in how many seconds."""
+    """What is to be rung for, and in how many seconds."""
 
     payment_key: int
-    seconds: float
+    seconds: float | None  # None: the payment itself is not to be rung for
+    operation_keys: tuple[int, ...] = ()  # to be rung for now
 
 
 class Reconciler:
@@ -61,12 +60,20 @@ class Reconciler:
         database: our record.
         gateways: the platform, by merchant.
         settings: leases, gaps and back-offs.
+        policies: what is done of our own accord, by merchant; nothing for a merchant that is not there.
     """
 
-    def __init__(self, database: Database, gateways: Mapping[str, Gateway], settings: Settings):
+    def __init__(
+        self,
+        database: Database,
+        gateways: Mapping[str, Gateway],
+        settings: Settings,
+        policies: Mapping[str, Sequence[Policy]] | None = None,
+    ):
         self._database = database
         self._gateways = gateways
         self._settings = settings
+        self._policies = policies or {}
 
     def event(self, event_key: int) -> Follow | None:
         """Look at the payment an event is about, unless it is done, or being looked at."""
@@ -110,15 +117,23 @@ class Reconciler:
 
     def _seen(self, claim: Claim, view: PaymentView) -> Follow | None:
         payment_key = claim.payment.payment_key
+        policies = self._policies.get(claim.payment.merchant_id, ())
+
+        def write(connection: Connection) -> tuple[records.Replaced, tuple[int, ...]]:
+            replaced = records.replace(connection, claim, view, self._settings)
+            return replaced, bring_forward(connection, claim, policies, self._settings)
+
         try:
-            replaced = self._write(claim, lambda connection: records.replace(connection, claim, view, self._settings))
+            replaced, operation_keys = self._write(claim, write)
         except records.LostClaim:
             log.warning("claim.lost", payment_key=payment_key)
             return None
         except records.StaleView:
             return self._stale(claim)
         log.info("payment.reconciled", payment_key=payment_key, state=replaced.state, events=len(claim.event_keys))
-        return None if replaced.seconds is None else Follow(payment_key, replaced.seconds)
+        if replaced.seconds is None and not operation_keys:
+            return None
+        return Follow(payment_key, replaced.seconds, operation_keys)
 
     def _failed(self, claim: Claim, error: GatewayError) -> Follow | None:
         payment, failures = claim.payment, min(claim.payment.failures + 1, MOST_COUNTED)
@@ -131,10 +146,13 @@ class Reconciler:
         else:
             seconds = polling.retry(failures, self._settings)
         problem = f"{_SAID.get(type(error), 'the platform gave no answer')}: {error.told}"
-        return self._put_off(claim, Failed(problem, failures), seconds)
+        hopeless = seconds is None or (isinstance(error, PaymentUnknown) and failures >= polling.REQUESTS_WAIT_FOR)
+        return self._put_off(claim, Failed(problem, failures), seconds, hopeless=hopeless)
 
-    def _put_off(self, claim: Claim, failed: Failed, seconds: float | None) -> Follow | None:
+    def _put_off(self, claim: Claim, failed: Failed, seconds: float | None, *, hopeless: bool = False) -> Follow | None:
         def write(connection: Connection) -> float | None:
+            if hopeless:
+                refuse_requests(connection, claim.payment, failed.problem, token=claim.token)
             if seconds is None:
                 return records.park(connection, claim, failed, self._settings)
             return seconds if records.postpone(connection, claim, failed, seconds, self._settings) else None
@@ -143,19 +161,10 @@ class Reconciler:
         return None if later is None else Follow(claim.payment.payment_key, later)
 
     def _write(self, claim: Claim, write: Callable[[Connection], Written]) -> Written:
-        """Write what came of a look. A server that was restarted meanwhile leaves dead connections behind: tried
-        again while the claim lasts, which is safe, since every such write asks for its token."""
-        for pause in WRITE_PAUSES:
-            try:
-                with self._database.transaction() as connection:
-                    return write(connection)
-            except DatabaseUnavailable as error:
-                if claim.seconds_left(self._settings) < pause:
-                    raise
-                log.warning("write.tried_again", payment_key=claim.payment.payment_key, told=str(error))
-                time.sleep(pause)
-        with self._database.transaction() as connection:
-            return write(connection)
+        def left() -> float:
+            return claim.seconds_left(self._settings)
+
+        return write_insistently(self._database, write, left, payment_key=claim.payment.payment_key)
 
     def _stale(self, claim: Claim) -> Follow | None:
         payment = claim.payment
@@ -168,7 +177,8 @@ class Reconciler:
 
     def _park_exhausted(self, payment: Row[Any]) -> None:
         with self._database.transaction() as connection:
-            records.park_exhausted(connection, payment, EXHAUSTED)
+            if records.park_exhausted(connection, payment, EXHAUSTED):
+                refuse_requests(connection, payment, EXHAUSTED)
 
     def _quarantine_stranger(self, connection: Connection, event_key: int) -> None:
         connection.execute(
@@ -220,15 +230,11 @@ def request(
     with database.transaction() as connection:
         if problem is None and canonical is not None:
             return raise_hint(connection, str(merchant_id), canonical, gap_seconds)
-        subject = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in str(payment_id)[:64])
+        subject = journal.printable(payment_id)
         journal.write(
             connection, "request", subject, before=None, after="refused", why=f"reconcile: {problem}", actor="task"
         )
     raise CannotAccept(problem)
-
-
-class CannotAccept(Exception):
-    """A request that names no payment of ours; said in the journal too."""
 
 
 _SAID: dict[type[GatewayError], str] = {

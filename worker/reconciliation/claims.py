@@ -122,6 +122,27 @@ def raise_hint(connection: Connection, merchant_id: str, payment_id: str, gap_se
     return int(connection.execute(statement).scalar_one())
 
 
+def want(connection: Connection, payment_key: int) -> float | None:
+    """Count a hint of our own: back-offs and parks stay as they are.
+
+    Returns:
+        Seconds until the payment can be claimed, None when whoever holds it will see to the hint.
+    """
+    held = and_(Payment.claim_token.is_not(None), Payment.claimed_until > now())
+    free_at = case((Payment.claimed_until > now(), Payment.claimed_until), else_=now())
+    row = connection.execute(
+        update(Payment)
+        .where(Payment.payment_key == payment_key)
+        .values(
+            wanted=Payment.wanted + 1,
+            due_at=case((held, Payment.due_at), (Payment.due_at < free_at, Payment.due_at), else_=free_at),
+        )
+        .returning(Payment.claim_token, Payment.claimed_until, now().label("at"))
+    ).one()
+    seconds = max(_seconds(row.at, row.claimed_until), 0.0)
+    return None if row.claim_token is not None and seconds > 0 else seconds
+
+
 def free_every_claim(connection: Connection) -> int:
     """Give up every claim there is: for the one process that is the only worker, at its start.
 
@@ -235,4 +256,12 @@ _NOTE_EVENTS = (
     .returning(WebhookEvent.event_key)
 )
 
-__all__ = ["Busy", "Claim", "claim_for_event", "claim_payment", "free_every_claim", "raise_hint"]
+__all__ = [
+    "Busy",
+    "Claim",
+    "claim_for_event",
+    "claim_payment",
+    "free_every_claim",
+    "raise_hint",
+    "want",
+]

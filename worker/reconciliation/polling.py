@@ -17,6 +17,10 @@ CAPTURED_WATCHED = 30 * DAY
 #: A webhook can outrun the platform's own replicas: an unknown payment is tried again after these, then parked.
 UNKNOWN_RETRIES = (30.0, 120.0, 600.0, 3600.0)
 
+#: So many of those looks, and requests for the payment are refused: whoever asks for money knows of the payment longer
+#: than the platform's replicas lag.
+REQUESTS_WAIT_FOR = 2
+
 #: A snapshot that lacks a movement we had linked is an old one: another look after this, an anomaly after so many.
 STALE_RETRY = 30.0
 STALE_LOOKS = 3
