@@ -24,6 +24,7 @@ from ingress.webhooks import MOST_BYTES
 from worker import logs
 from worker.celery_app import LEAVE_SECONDS
 from worker.database import Database, migrate
+from worker.operations import settling
 from worker.reconciliation.claims import free_every_claim
 from worker.settings import Settings
 
@@ -78,8 +79,8 @@ def run(settings: Settings, host: str, port: int) -> NoReturn:
 def _free_every_claim(database: Database) -> int:
     if not database.is_sqlite:
         return 0  # other workers may be at it
-    with database.transaction() as connection:
-        return free_every_claim(connection)  # this is the only worker there is: whoever held them is gone
+    with database.transaction() as connection:  # this is the only worker there is: whoever held them is gone
+        return free_every_claim(connection) + settling.free_every_claim(connection)
 
 
 def _server(app: Flask, host: str, port: int) -> Any:

@@ -13,6 +13,9 @@ OPERATIONS_QUEUE = "payhook.operations"
 #: A caller who named no queue lands here.
 CELERYS_OWN_QUEUE = "celery"
 
+#: What is asked for by others, and our own rings for it.
+MONEY_TASKS = ("payhook.capture", "payhook.refund", "payhook.cancel", OPERATIONS_QUEUE)
+
 #: Idle time between looks into the in-process broker; its default of a second would be every event's latency.
 MEMORY_POLL_SECONDS = 0.01
 
@@ -41,9 +44,12 @@ def make_app(settings: Settings) -> Celery:
         result_accept_content=["json"],
         # Declared without arguments, so that any client in any language may declare them too: one declared as a
         # quorum queue answers a plain client with 406.
-        task_queues=[_queue(EVENTS_QUEUE), _queue(CELERYS_OWN_QUEUE)],
+        task_queues=[_queue(EVENTS_QUEUE), _queue(OPERATIONS_QUEUE), _queue(CELERYS_OWN_QUEUE)],
         task_default_queue=CELERYS_OWN_QUEUE,
-        task_routes={"payhook.*": {"queue": EVENTS_QUEUE}},
+        task_routes={
+            **{name: {"queue": OPERATIONS_QUEUE} for name in MONEY_TASKS},
+            "payhook.*": {"queue": EVENTS_QUEUE},
+        },
         # A message is let go only after its keys were handed over; a lost process's messages come again.
         task_acks_late=True,
         task_reject_on_worker_lost=True,

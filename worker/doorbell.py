@@ -20,6 +20,7 @@ log = structlog.get_logger("payhook.doorbell")
 
 EVENTS = "payhook.events"
 PAYMENTS = "payhook.payments"
+OPERATIONS = "payhook.operations"
 
 #: How long keys are gathered: one message of fifty costs a fiftieth of fifty messages.
 GATHER_SECONDS = 0.005
@@ -50,7 +51,7 @@ class Doorbell:
         """Have a task look at these rows soon.
 
         Args:
-            task: `EVENTS` or `PAYMENTS`.
+            task: `EVENTS`, `PAYMENTS` or `OPERATIONS`.
             keys: the rows.
             alone: each key in a message of its own, and worked on with nothing beside it.
         """
@@ -170,7 +171,7 @@ class _Sender:
 
 
 #: What each task calls its keys.
-_KEYS = {EVENTS: "event_keys", PAYMENTS: "payment_keys"}
+_KEYS = {EVENTS: "event_keys", PAYMENTS: "payment_keys", OPERATIONS: "operation_keys"}
 
 
 def _messages(batch: dict[tuple[str, int], bool]) -> list[tuple[str, list[int], bool]]:

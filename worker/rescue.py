@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, case, select, update
 
 from worker.database import Database, insert_into, least, now, seconds_from_now
-from worker.models import SWEEP_FACT, Fact, Payment, WebhookEvent
+from worker.models import SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
 
 #: A backlog is not rung again and again: a row's next ring comes after 5 s, doubling to 5 min.
 RING_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160, 300)
@@ -18,11 +18,13 @@ class Due:
 
     event_keys: list[int]
     payment_keys: list[int]
+    operation_keys: list[int]
     events_alone: list[int]
     payments_alone: list[int]
+    operations_alone: list[int]
 
     def __len__(self) -> int:
-        return sum(map(len, (self.event_keys, self.payment_keys, self.events_alone, self.payments_alone)))
+        return sum(map(len, vars(self).values()))
 
 
 def sweep(database: Database, limit: int) -> Due:
@@ -38,12 +40,15 @@ def sweep(database: Database, limit: int) -> Due:
         events = _move_on(connection, WebhookEvent, WebhookEvent.event_key, limit, {})
         poll = {"wanted": case((Payment.wanted == Payment.applied, Payment.wanted + 1), else_=Payment.wanted)}
         payments = _move_on(connection, Payment, Payment.payment_key, limit, poll)
+        operations = _move_on(connection, Operation, Operation.operation_key, limit, {})
         _beat(connection)
     return Due(
         event_keys=[key for key, claims in events if claims <= 1],
         payment_keys=[key for key, claims in payments if claims <= 1],
+        operation_keys=[key for key, claims in operations if claims <= 1],
         events_alone=[key for key, claims in events if claims > 1],
         payments_alone=[key for key, claims in payments if claims > 1],
+        operations_alone=[key for key, claims in operations if claims > 1],
     )
 
 

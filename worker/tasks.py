@@ -5,21 +5,28 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import setup_logging, worker_init, worker_process_shutdown, worker_ready, worker_shutdown
+from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from worker import logs, reconciliation, rescue
+from worker import logs, operations, reconciliation, reports, rescue, sending
 from worker.celery_app import LEAVE_SECONDS, make_app
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
-from worker.doorbell import EVENTS, PAYMENTS, Doorbell
+from worker.doorbell import EVENTS, OPERATIONS, PAYMENTS, Doorbell
 from worker.gateways import open_gateways
-from worker.reconciliation import CannotAccept, Follow, Reconciler
+from worker.gateways.gateway import Gateway
+from worker.lifecycle import MovementKind
+from worker.operations import CannotAccept
+from worker.policies import policies_of
+from worker.reconciliation import Reconciler
+from worker.sending import Sender
 from worker.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger("payhook.tasks")
@@ -34,6 +41,9 @@ CONNECTIONS = 8
 PAUSES = (0.2, 5.0)
 
 
+Stored = TypeVar("Stored")
+
+
 class Station:
     """What one process works with; made when first needed, so that a fork never shares a socket."""
 
@@ -46,14 +56,25 @@ class Station:
         return Crew(settings.platform_threads)
 
     @cached_property
+    def gateways(self) -> Mapping[str, Gateway]:
+        return open_gateways(settings)
+
+    @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.database, open_gateways(settings), settings)
+        return Reconciler(self.database, self.gateways, settings, policies_of(settings))
+
+    @cached_property
+    def sender(self) -> Sender:
+        return Sender(self.database, self.gateways, settings)
 
     def look_at_event(self, event_key: int) -> None:
-        _follow(self.reconciler.event(event_key))
+        _after_look(self.reconciler.event(event_key))
 
     def look_at_payment(self, payment_key: int) -> None:
-        _follow(self.reconciler.payment(payment_key))
+        _after_look(self.reconciler.payment(payment_key))
+
+    def bring_forward(self, operation_key: int) -> None:
+        _after_step(self.sender.operation(operation_key))
 
 
 def _settings() -> Settings:
@@ -81,38 +102,100 @@ def look_at_payments(payment_keys: list[int], alone: bool = False) -> None:
         station.crew.submit(station.look_at_payment, payment_key, alone=alone is True)
 
 
+@app.task(name=OPERATIONS, ignore_result=True)
+def bring_operations_forward(operation_keys: list[int], alone: bool = False) -> None:
+    for operation_key in _keys(operation_keys):
+        station.crew.submit(station.bring_forward, operation_key, alone=alone is True)
+
+
 @app.task(name="payhook.reconcile")
 def reconcile(payment_id: Any = None, merchant_id: Any = None, **unknown: Any) -> dict[str, Any]:
     """Make a payment known, bring it in line now, and keep watching it; its message is the only copy until then."""
+
+    def store() -> int:
+        return reconciliation.request(
+            station.database,
+            frozenset(settings.merchants),
+            gap_seconds=settings.gap_seconds,
+            payment_id=payment_id,
+            merchant_id=merchant_id,
+            unknown=unknown,
+        )
+
     try:
-        payment_key = _until_stored(payment_id, merchant_id, unknown)
+        payment_key = _until_stored(store)
     except CannotAccept as error:
         return {"state": "refused", "reason": str(error)}
     station.crew.submit(station.look_at_payment, payment_key)
     return {"state": "accepted", "payment_key": payment_key}
 
 
-def _until_stored(payment_id: Any, merchant_id: Any, unknown: dict[str, Any]) -> int:
-    merchants, pause = frozenset(settings.merchants), PAUSES[0]
+@app.task(name="payhook.capture", bind=True)
+def capture(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
+    """Promise and send a capture; like the two below, its message is the only copy until it is a row."""
+    return _move_money(MovementKind.CAPTURE, self.request.id, given)
+
+
+@app.task(name="payhook.refund", bind=True)
+def refund(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
+    return _move_money(MovementKind.REFUND, self.request.id, given)
+
+
+@app.task(name="payhook.cancel", bind=True)
+def cancel(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
+    return _move_money(MovementKind.CANCEL, self.request.id, given)
+
+
+def _move_money(kind: MovementKind, message_id: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    def store() -> Row[Any]:
+        return operations.request(
+            station.database, kind, given, frozenset(settings.merchants), unnamed=message_id or "message"
+        )
+
+    try:
+        operation = _until_stored(store)
+    except CannotAccept as error:
+        return {"state": "refused", "reason": str(error)}
+    if settings.result_backend is None:
+        station.crew.submit(station.bring_forward, operation.operation_key)
+        return {}
+    return _promised(operation.operation_key)
+
+
+def _promised(operation_key: int) -> dict[str, Any]:
+    """For a caller who reads the result: the operation once it is promised or refused, if that can be said now."""
+    follow = station.sender.operation(operation_key)
+    if follow.payment is not None:
+        _after_look(station.reconciler.payment(follow.payment[0]))
+    _after_step(follow)
+    with station.database.reading() as connection:
+        return reports.plain(reports.operation(connection, operation_key))
+
+
+def _until_stored(store: Callable[[], Stored]) -> Stored:
+    pause = PAUSES[0]
     while True:
         try:
-            return reconciliation.request(
-                station.database,
-                merchants,
-                gap_seconds=settings.gap_seconds,
-                payment_id=payment_id,
-                merchant_id=merchant_id,
-                unknown=unknown,
-            )
+            return store()
         except (DatabaseUnavailable, DBAPIError) as error:  # read-only, no grant, …: a person can mend each of them
             log.warning("request.waits", error=type(error).__name__)
             time.sleep(pause)
             pause = min(pause * 2, PAUSES[1])
 
 
-def _follow(follow: Follow | None) -> None:
-    if follow is not None:
+def _after_look(follow: reconciliation.Follow | None) -> None:
+    if follow is None:
+        return
+    if follow.seconds is not None:
         doorbell.ring_later(PAYMENTS, follow.payment_key, follow.seconds)
+    doorbell.ring(OPERATIONS, follow.operation_keys)
+
+
+def _after_step(follow: sending.Follow) -> None:
+    for operation_key, seconds in follow.operations:
+        doorbell.ring_later(OPERATIONS, operation_key, seconds)
+    if follow.payment is not None:
+        doorbell.ring_later(PAYMENTS, *follow.payment)
 
 
 def _keys(given: Any) -> list[int]:
@@ -147,6 +230,8 @@ class Sweep(threading.Thread):
         due = rescue.sweep(station.database, settings.sweep_limit if doorbell.state()["ok"] else 1)
         doorbell.ring(PAYMENTS, due.payment_keys)
         doorbell.ring(EVENTS, due.event_keys)
+        doorbell.ring(OPERATIONS, due.operation_keys)
+        doorbell.ring(OPERATIONS, due.operations_alone, alone=True)
         doorbell.ring(PAYMENTS, due.payments_alone, alone=True)
         doorbell.ring(EVENTS, due.events_alone, alone=True)
         if due:
@@ -168,7 +253,7 @@ def _log_as_we_do(**_: Any) -> None:
 @worker_init.connect
 def _refuse_to_work_for_nobody(**_: Any) -> None:
     try:
-        settings.merchants  # noqa: B018 - read for its error
+        policies_of(settings)  # read for its error, as the merchants are
         station.database.check()
     except (SettingsError, WrongRevision) as error:
         sys.exit(str(error))

@@ -1,0 +1,389 @@
+"""Operations on their way: claim, write the attempt, ask the platform, write down what came of it.
+
+The promise, its idempotence key and the attempt are committed before the request leaves; no transaction is open while
+the answer is awaited; an answer that did not come is unknown, never failed. What should follow is returned, never rung
+for here.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from worker.database import Database, insert_into, now, seconds_from_now
+from worker.gateways.gateway import (
+    CredentialsRefused,
+    Gateway,
+    GatewayError,
+    InProgress,
+    Movement,
+    NotAllowed,
+    NotSent,
+    Order,
+    OutcomeUnknown,
+    PaymentUnknown,
+    Refused,
+)
+from worker.lifecycle import ABSORBING, MovementKind, OperationState
+from worker.logs import place_of
+from worker.models import Attempt, Operation
+from worker.models import Movement as MovementRow
+from worker.operations.acceptance import accept_requested
+from worker.operations.fingerprint import stranger
+from worker.operations.ledger import Ledger, open_ledger
+from worker.operations.moves import move, note
+from worker.operations.settling import WAITING_SECONDS, advance, pace_of, wake
+from worker.reconciliation.claims import MOST_CLAIMS, want
+from worker.reconciliation.writing import write_insistently
+from worker.settings import Settings
+from worker.settlement import Answer, Look, Send
+
+log = structlog.get_logger("payhook.sending")
+
+#: A process that may not move money by this database looks again after this: a person has to mend it.
+STRANGER_SECONDS = 60.0
+
+#: Nothing more is done for these by themselves.
+_AT_REST = frozenset(state.value for state in ABSORBING | {OperationState.REVIEW})
+
+
+@dataclass(frozen=True)
+class Follow:
+    """What is to be rung for, and in how many seconds."""
+
+    operations: tuple[tuple[int, float], ...] = ()
+    payment: tuple[int, float] | None = None
+
+
+NOTHING = Follow()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to send an operation once, and to write what came of it."""
+
+    operation: Row[Any]  # as it was before it was claimed
+    payment_key: int
+    attempt_key: int
+    token: str
+    order: Order
+    started: float  # monotonic, taken before the lease began
+
+    def seconds_left(self, settings: Settings) -> float:
+        """What is left of the time everything under this claim may take."""
+        return settings.claim_seconds - (time.monotonic() - self.started)
+
+
+class Sender:
+    """Brings operations forward for one process.
+
+    Args:
+        database: our record.
+        gateways: the platform, by merchant.
+        settings: leases and intervals.
+    """
+
+    def __init__(self, database: Database, gateways: Mapping[str, Gateway], settings: Settings):
+        self._database = database
+        self._gateways = gateways
+        self._settings = settings
+        self._pace = pace_of(settings)
+
+    def operation(self, operation_key: int) -> Follow:
+        """Do what is next for an operation: accept it, look at its payment, send it, or nothing.
+
+        Raises:
+            DatabaseUnavailable: what is next is not known; the row is due.
+        """
+        try:
+            with self._database.transaction() as connection:
+                step = self._prepare(connection, operation_key)
+        except IntegrityError:  # another of the payment was claimed in the same moment: the constraint's word
+            return NOTHING
+        return self._send(step) if isinstance(step, Claim) else step
+
+    def _prepare(self, connection: Connection, operation_key: int) -> Claim | Follow:
+        chosen = select(Operation.state, Operation.payment_key).where(Operation.operation_key == operation_key)
+        row = connection.execute(chosen).one_or_none()
+        if row is None or row.state in _AT_REST or row.payment_key is None:
+            return NOTHING
+        ledger = open_ledger(connection, row.payment_key)
+        operation = next(one for one in ledger.operations if one.operation_key == operation_key)
+        if operation.state == OperationState.REQUESTED:
+            return self._accept(connection, ledger)
+        if operation.state == OperationState.ACCEPTED:
+            advance(connection, ledger, operation, self._pace)
+            return self._look(connection, ledger)
+        if operation.state == OperationState.PLANNED:
+            turn = ledger.next_planned()
+            if turn is None or turn.operation_key != operation_key:
+                return self._waits(connection, ledger, operation_key)
+        elif operation.state == OperationState.SENDING:
+            if operation.claimed_until > ledger.payment.at:
+                return NOTHING
+            if operation.claims >= MOST_CLAIMS:
+                why = f"sent {MOST_CLAIMS} times and no answer ever seen: its worker died of it or with it each time"
+                move(connection, operation, OperationState.REVIEW, why)
+                return NOTHING
+        return self._next(connection, ledger, operation)
+
+    def _accept(self, connection: Connection, ledger: Ledger) -> Follow:
+        """Promise what a young record covers; whatever is to be refused, the payment is looked at first."""
+        age = _age(ledger)
+        waiting = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
+        if age is not None and age <= self._settings.fresh_seconds:
+            ledger = accept_requested(connection, ledger, by_old_record=True)
+            waiting = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
+        if waiting:
+            return self._look(connection, ledger, *waiting)
+        return Follow(operations=tuple((key, 0.0) for key in wake(connection, ledger)))
+
+    def _waits(self, connection: Connection, ledger: Ledger, operation_key: int) -> Follow:
+        """It is another's turn, and whatever ends that one's wakes this one."""
+        later = seconds_from_now(WAITING_SECONDS)
+        connection.execute(update(Operation).where(Operation.operation_key == operation_key).values(due_at=later))
+        return Follow(operations=tuple((key, 0.0) for key in wake(connection, ledger, operation_key)))
+
+    def _next(self, connection: Connection, ledger: Ledger, operation: Row[Any]) -> Claim | Follow:
+        action = advance(connection, ledger, operation, self._pace, operation.reason)
+        at = ledger.payment.at
+        if isinstance(action, Send) and action.due <= at:
+            return self._claim(connection, ledger, operation.operation_key)
+        if isinstance(action, Look) and action.due <= at:
+            return self._look(connection, ledger, operation)
+        if isinstance(action, Send | Look):
+            return Follow(operations=((operation.operation_key, (action.due - at).total_seconds()),))
+        return self._others(connection, ledger, operation.operation_key)
+
+    def _look(self, connection: Connection, ledger: Ledger, *waiting: Row[Any]) -> Follow:
+        """Have the payment looked at; what waits for that look asks again if it does not come."""
+        keys = [one.operation_key for one in waiting]
+        if keys:
+            later = seconds_from_now(WAITING_SECONDS)
+            connection.execute(update(Operation).where(Operation.operation_key.in_(keys)).values(due_at=later))
+        seconds = want(connection, ledger.payment.payment_key)
+        return Follow(payment=None if seconds is None else (ledger.payment.payment_key, seconds))
+
+    def _others(self, connection: Connection, ledger: Ledger, but: int) -> Follow:
+        ledger = open_ledger(connection, ledger.payment.payment_key)
+        return Follow(operations=tuple((key, 0.0) for key in wake(connection, ledger, but)))
+
+    def _claim(self, connection: Connection, ledger: Ledger, operation_key: int) -> Claim | Follow:
+        started, token = time.monotonic(), uuid.uuid4().hex
+        chosen = select(Operation.__table__).where(Operation.operation_key == operation_key)
+        operation = connection.execute(chosen).one()
+        gateway = self._gateways.get(ledger.payment.merchant_id)
+        foreign = stranger(connection, {name: one.host for name, one in self._gateways.items()})
+        if gateway is None or foreign is not None:
+            return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
+        order = _order(gateway, ledger, operation)
+        lease = seconds_from_now(self._settings.lease_seconds)
+        move(
+            connection,
+            operation,
+            OperationState.SENDING,
+            f"attempt {operation.generation}.{operation.claims + 1}",
+            idempotence_key=order.idempotence_key,
+            request_body=order.body,
+            first_sent_at=now() if operation.first_sent_at is None else operation.first_sent_at,
+            last_sent_at=now(),
+            claim_token=token,
+            claimed_until=lease,
+            due_at=lease,
+            claims=operation.claims + 1,
+            rings=0,
+        )
+        attempt = insert(Attempt).values(
+            operation_key=operation_key,
+            generation=operation.generation,
+            idempotence_key=order.idempotence_key,
+            claim_token=token,
+            started_at=now(),
+        )
+        attempt_key = connection.execute(attempt.returning(Attempt.attempt_key)).scalar_one()
+        return Claim(operation, ledger.payment.payment_key, attempt_key, token, order, started)
+
+    def _refrain(self, connection: Connection, operation: Row[Any], why: str) -> Follow:
+        log.error("sending.refused", operation_key=operation.operation_key, why=why)
+        if operation.reason != why:
+            note(connection, operation, why)
+        values = {"due_at": seconds_from_now(STRANGER_SECONDS), "reason": why}
+        connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**values))
+        return NOTHING
+
+    def _send(self, claim: Claim) -> Follow:
+        gateway = self._gateways[claim.operation.merchant_id]
+        began = time.monotonic()
+        try:
+            # Asked again right before it leaves: a process that was paused since it claimed has lost its lease.
+            seconds = claim.seconds_left(self._settings)
+            if seconds <= 0:
+                raise NotSent("nothing left: the claim's time was over before it was sent")
+            outcome: Movement | GatewayError = gateway.send(claim.order, seconds=seconds)
+        except GatewayError as error:
+            outcome = error
+        except Exception as error:  # a fault of ours, when the request may have left
+            log.error("send.broke", error=type(error).__name__, where=place_of(error))
+            outcome = OutcomeUnknown(f"a fault of payhook: {type(error).__name__}")
+        milliseconds = int((time.monotonic() - began) * 1000)
+        _log(claim, outcome, milliseconds)
+
+        def left() -> float:
+            return claim.seconds_left(self._settings)
+
+        def write(connection: Connection) -> Follow:
+            return self._answered(connection, claim, outcome, milliseconds)
+
+        return write_insistently(self._database, write, left, operation_key=claim.operation.operation_key)
+
+    def _answered(
+        self, connection: Connection, claim: Claim, outcome: Movement | GatewayError, milliseconds: int
+    ) -> Follow:
+        """Complete the attempt; and if the operation is still ours, write what became of it."""
+        answer = _answer(outcome)
+        ledger = open_ledger(connection, claim.payment_key)
+        operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
+        _complete(connection, claim, answer, outcome, milliseconds)
+        if operation.claim_token != claim.token:
+            log.warning("claim.lost", operation_key=operation.operation_key)
+            return self._look(connection, ledger)
+        _released(connection, claim, answer)
+        if isinstance(outcome, Movement):
+            _keep_movement(connection, claim, outcome, is_linked=ledger.movement_of(operation) is not None)
+        seconds = want(connection, claim.payment_key)
+        ledger = open_ledger(connection, claim.payment_key)
+        operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
+        told = outcome.told if isinstance(outcome, GatewayError) else None
+        action = advance(connection, ledger, operation, self._pace, told)
+        follow = self._others(connection, ledger, operation.operation_key)
+        if isinstance(action, Send | Look):
+            wait = max((action.due - ledger.payment.at).total_seconds(), 0.0)
+            follow = Follow((*follow.operations, (operation.operation_key, wait)))
+        if seconds is None:
+            return follow
+        # Not at once: most of the platform's answers are confirmed by a webhook, which is looked at anyway.
+        return Follow(follow.operations, (claim.payment_key, max(seconds, self._settings.gap_seconds)))
+
+
+def _order(gateway: Gateway, ledger: Ledger, operation: Row[Any]) -> Order:
+    """What leaves: composed once and stored, for the platform answers a key's later requests as it did the first."""
+    terms = operation.terms or {}
+    kind = MovementKind(operation.kind)
+    body = operation.request_body or gateway.compose(
+        kind,
+        operation.amount,
+        operation.currency,
+        is_final=operation.is_final,
+        reference=operation.operation_uuid,
+        group_reference=terms.get("reference"),
+        reason=terms.get("reason"),
+    )
+    return Order(
+        kind=kind,
+        payment_id=ledger.payment.payment_id,
+        amount=operation.amount,
+        currency=operation.currency,
+        reference=operation.operation_uuid,
+        idempotence_key=operation.idempotence_key or idempotence_key(operation.operation_uuid, operation.generation),
+        body=body,
+    )
+
+
+def idempotence_key(operation_uuid: str, generation: int) -> str:
+    """The key of an operation's requests: the same for each of a generation, at most 40 ASCII characters."""
+    return f"ph-{uuid.UUID(operation_uuid).hex}-{generation}"
+
+
+def _complete(
+    connection: Connection, claim: Claim, answer: Answer, outcome: Movement | GatewayError, milliseconds: int
+) -> None:
+    error = outcome if isinstance(outcome, GatewayError) else None
+    connection.execute(
+        update(Attempt)
+        .where(Attempt.attempt_key == claim.attempt_key)
+        .values(
+            finished_at=now(),
+            outcome=answer.value,
+            http_status=error.http_status if error else None,
+            error_id=error.error_id if error else None,
+            duration_ms=milliseconds,
+        )
+    )
+
+
+def _released(connection: Connection, claim: Claim, answer: Answer) -> None:
+    """The claim is over: what did not leave was not sent, and what was answered did not kill its worker."""
+    values: dict[str, Any] = {"claims": 0, "claimed_until": None, "claim_token": None}
+    if answer is Answer.NOT_SENT:
+        values |= {"first_sent_at": claim.operation.first_sent_at, "last_sent_at": claim.operation.last_sent_at}
+    if answer is Answer.REPLAYED_ERROR:
+        values["replayed_5xx"] = Operation.replayed_5xx + 1
+    key = claim.operation.operation_key
+    connection.execute(update(Operation).where(Operation.operation_key == key).values(**values))
+
+
+def _keep_movement(connection: Connection, claim: Claim, movement: Movement, *, is_linked: bool) -> None:
+    """The movement that the answer names. One that a look has kept meanwhile is linked, and is no older than this."""
+    operation_key = None if is_linked else claim.operation.operation_key
+    statement = insert_into(MovementRow, connection).values(
+        merchant_id=claim.operation.merchant_id,
+        platform_operation_id=movement.platform_operation_id,
+        payment_key=claim.payment_key,
+        operation_key=operation_key,
+        kind=movement.kind.value,
+        state=movement.state.value,
+        amount=movement.amount,
+        currency=movement.currency,
+        status=movement.status,
+        status_code=movement.status_code,
+        reference=movement.reference,
+        first_seen_at=now(),
+        last_seen_at=now(),
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["merchant_id", "platform_operation_id"],
+            set_={"operation_key": func.coalesce(MovementRow.operation_key, statement.excluded.operation_key)},
+        )
+    )
+
+
+def _answer(outcome: Movement | GatewayError) -> Answer:
+    """What an attempt's end says of the money."""
+    if isinstance(outcome, Movement):
+        return Answer.DONE
+    if isinstance(outcome, NotSent | CredentialsRefused):
+        return Answer.NOT_SENT
+    if isinstance(outcome, NotAllowed):
+        return Answer.NOT_ALLOWED
+    if isinstance(outcome, Refused | PaymentUnknown):
+        return Answer.REFUSED
+    if isinstance(outcome, InProgress):
+        return Answer.IN_PROGRESS
+    return Answer.REPLAYED_ERROR if outcome.replayed and (outcome.http_status or 0) >= 500 else Answer.UNCLEAR
+
+
+def _log(claim: Claim, outcome: Movement | GatewayError, milliseconds: int) -> None:
+    said = {"told": outcome.told} if isinstance(outcome, GatewayError) else {"status_code": outcome.status_code}
+    log.info(
+        "operation.sent",
+        operation_key=claim.operation.operation_key,
+        payment_key=claim.payment_key,
+        kind=claim.order.kind.value,
+        amount=claim.order.amount,
+        currency=claim.order.currency,
+        answer=_answer(outcome).value,
+        duration_ms=milliseconds,
+        **said,
+    )
+
+
+def _age(ledger: Ledger) -> float | None:
+    """Seconds since the payment was last looked at, None when it never was."""
+    payment = ledger.payment
+    return None if payment.refreshed_at is None else (payment.at - payment.refreshed_at).total_seconds()
