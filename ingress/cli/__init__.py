@@ -1,14 +1,20 @@
 """The `payhook` command: one file per group of commands."""
 
+import getpass
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from worker.database import DatabaseUnavailable
+from worker.database import Database, DatabaseUnavailable, open_database
 from worker.settings import Settings, SettingsError, load_settings
+
+#: A command may wait longer for the database than a webhook's sender would.
+DATABASE_SECONDS = 10.0
 
 
 class Refused(click.ClickException):
@@ -30,6 +36,26 @@ class Commands(click.Group):
 def settings() -> Settings:
     """The settings of the environment and ``.env``."""
     return load_settings()
+
+
+@contextmanager
+def opened(chosen: Settings) -> Iterator[Database]:
+    """The database of the settings, at this version's revision, for as long as a command needs it."""
+    database = open_database(chosen, threads=1, seconds=DATABASE_SECONDS)
+    try:
+        database.check()
+        yield database
+    finally:
+        database.close()
+
+
+def actor() -> str:
+    """Who gives the command, for the journal."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        user = str(os.getuid())
+    return f"cli:{user}"[:64]
 
 
 def print_json(value: Any) -> None:
@@ -59,7 +85,16 @@ def main() -> None:
 
 
 def _register() -> None:
-    from ingress.cli import demo, keys, migrate, processes, sandbox, send, verify  # noqa: PLC0415 - they import this module
+    from ingress.cli import (  # noqa: PLC0415 - they import this module
+        demo,
+        keys,
+        migrate,
+        operations,
+        processes,
+        sandbox,
+        send,
+        verify,
+    )
 
     for command in (
         processes.up,
@@ -67,6 +102,7 @@ def _register() -> None:
         processes.work,
         migrate.migrate,
         keys.keys,
+        operations.operations,
         sandbox.sandbox,
         send.send,
         verify.verify,

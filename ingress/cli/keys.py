@@ -1,7 +1,5 @@
 """`payhook keys`: the webhook secrets, kept in the database or in a JSON file."""
 
-import getpass
-import os
 import re
 import sys
 from collections import Counter
@@ -15,7 +13,8 @@ from typing import Any
 
 import click
 
-from ingress.cli import Commands, Refused, json_option, print_json, settings
+from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
+from ingress.cli.tables import print_table
 from ingress.key_stores import (
     KeyRefused,
     KeyStoreUnavailable,
@@ -26,14 +25,10 @@ from ingress.key_stores import (
     kind_of_store,
 )
 from ingress.key_stores.key_store import KEY_ID, MAX_FILE_BYTES, new_key
-from worker.database import Database, open_database
 from worker.settings import PREFIX, Settings
 
 #: Standard Webhooks asks for 24 to 64 random bytes; the platform's own secrets are longer than this.
 STRONG_SECRET_BYTES = 24
-
-#: A command may wait longer for the database than a webhook's sender would.
-DATABASE_SECONDS = 10.0
 
 MERCHANT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 COLUMNS = ("key_id", "state", "merchant_id", "age", "not_after", "last_used_at")
@@ -129,10 +124,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = [COLUMNS, *(tuple(_shown({**row, "age": _age(row)}[column]) for column in COLUMNS) for row in rows)]
-    widths = [max(len(line[number]) for line in table) for number in range(len(COLUMNS))]
-    for line in table:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print_table(COLUMNS, [[{**row, "age": _age(row)}[column] for column in COLUMNS] for row in rows])
 
 
 @keys.command()
@@ -171,8 +163,8 @@ def rotate_encryption() -> None:
     chosen = settings()
     if kind_of_store(chosen)[0] != "database":
         raise Refused(f"nothing is encrypted in {PREFIX}KEY_STORE={chosen.key_store}; only database: is")
-    with _opened(chosen) as opened:
-        outcomes = database.rotate_encryption(opened, encryption_keys(chosen, create=False), actor=_actor())
+    with opened(chosen) as ours:
+        outcomes = database.rotate_encryption(ours, encryption_keys(chosen, create=False), actor=actor())
     counted = Counter(outcomes.values())
     click.echo(f"{counted['encrypted anew']} encrypted anew, {counted['already']} were already.")
     unreadable = [key_id for key_id, outcome in outcomes.items() if outcome == "unreadable"]
@@ -212,25 +204,15 @@ def open_place(chosen: Settings, *, adding: bool = False) -> Iterator[Place]:
 
 
 @contextmanager
-def _opened(chosen: Settings) -> Iterator[Database]:
-    opened = open_database(chosen, threads=1, seconds=DATABASE_SECONDS)
-    try:
-        opened.check()
-        yield opened
-    finally:
-        opened.close()
-
-
-@contextmanager
 def _database_place(chosen: Settings, *, adding: bool) -> Iterator[Place]:
-    with _opened(chosen) as opened:  # no encryption key is made for a database that is not there
+    with opened(chosen) as ours:  # no encryption key is made for a database that is not there
         encryption = encryption_keys(chosen, create=True) if adding else []
         yield Place(
             name="the database",
-            add=partial(database.add_key, opened, encryption, actor=_actor()),
-            retire=partial(database.retire_key, opened, actor=_actor()),
-            remove=partial(database.remove_key, opened, actor=_actor()),
-            list=partial(database.list_keys, opened),
+            add=partial(database.add_key, ours, encryption, actor=actor()),
+            retire=partial(database.retire_key, ours, actor=actor()),
+            remove=partial(database.remove_key, ours, actor=actor()),
+            list=partial(database.list_keys, ours),
         )
 
 
@@ -267,23 +249,9 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _actor() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
-        user = str(os.getuid())
-    return f"cli:{user}"[:64]
-
-
 def _age(row: Mapping[str, Any]) -> str | None:
     if row["created_at"] is None:  # a JSON file does not hold it
         return None
     age = datetime.now(UTC) - row["created_at"]
     unit = next((unit for unit in "dh" if age >= 2 * UNITS[unit]), "m")
     return f"{max(0, age // UNITS[unit])}{unit}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    return "-" if value is None else str(value)

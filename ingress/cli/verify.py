@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
-from ingress.cli import Refused, json_option, print_json, settings
-from ingress.cli.keys import DATABASE_SECONDS, read_secret
+from ingress.cli import DATABASE_SECONDS, Refused, json_option, print_json, settings
+from ingress.cli.keys import read_secret
 from ingress.diagnosis import diagnose
 from ingress.key_stores import KeyStoreUnavailable, WebhookKey, open_key_store
 from worker.database import open_database
