@@ -144,6 +144,15 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     assert [entry for entry in entries if not re.match(r"[a-z0-9._-]+==\S+\s+--hash=sha256:[0-9a-f]{64}", entry)] == []
 
 
+def test_every_locked_package_of_the_node_caller_has_a_version_and_a_hash_and_no_address() -> None:
+    """npm writes beside each package where it was fetched from, unless it is told not to."""
+    lock = json.loads((REPOSITORY / "tests/end_to_end/node_caller/package-lock.json").read_text())
+    packages = [entry for name, entry in lock["packages"].items() if name]
+
+    assert len(packages) > 20
+    assert [entry for entry in packages if not {"version", "integrity"} <= entry.keys() or "resolved" in entry] == []
+
+
 def test_what_runs_is_locked_alike_for_developing() -> None:
     """Every version of the lock for running stands in the one for developing too."""
     locked = [

@@ -1,6 +1,7 @@
 """What the end-to-end tests share: processes that end with the test, and whose logs are shown when it fails."""
 
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +23,26 @@ class Start(Protocol):
 @pytest.fixture
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Start processes that are killed when the test ends."""
-    processes = request.node.stash.setdefault(started, [])
+    with starting(request.node, tmp_path) as start_one:
+        yield start_one
+
+
+@pytest.fixture(scope="module")
+def start_for_all(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start processes that the tests of a file share, and that are killed when the last of them ends."""
+    with starting(request.node, tmp_path_factory.mktemp("shared")) as start_one:
+        yield start_one
+
+
+@contextmanager
+def starting(node: pytest.Item | pytest.Collector, folder: Path) -> Iterator[Start]:
+    """Starts what belongs to a test, or to a file of tests, and kills all of it at the end."""
+    processes = node.stash.setdefault(started, [])
 
     def start_one(
         name: str, *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> Process:
-        process = Process(name, command, folder=tmp_path, env=env, cwd=cwd)
+        process = Process(name, command, folder=folder, env=env, cwd=cwd)
         processes.append(process)
         process.start()
         return process
@@ -45,6 +60,6 @@ def pytest_runtest_makereport(
     """Add the end of each process's log to the report of a test that failed."""
     report = yield
     if report.failed:
-        for process in item.stash.get(started, []):
+        for process in [process for node in item.listchain() for process in node.stash.get(started, [])]:
             report.sections.append((f"end of {process.name}'s log", process.tail()))
     return report

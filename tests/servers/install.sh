@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests start (PostgreSQL, RabbitMQ, Redis, nginx) and run (systemd-analyze), where it is missing, from
-# Debian's packages.
+# Installs what the tests start (PostgreSQL, RabbitMQ, Redis, nginx) and run (systemd-analyze, Node), where it is missing,
+# from Debian's packages.
 set -eu
 
 missing=""
@@ -9,6 +9,9 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 [ -x /usr/bin/redis-server ] || [ -x /usr/local/bin/redis-server ] || missing="$missing redis-server"
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 command -v systemd-analyze >/dev/null || missing="$missing systemd"
+# Whoever's they are: those that come from elsewhere bring npm with them and do not go together with Debian's.
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

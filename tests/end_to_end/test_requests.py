@@ -1,0 +1,107 @@
+"""Any system can ask payhook for something: from Python and from Node, over each broker, with and without an answer."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.end_to_end.callers import Caller, node_caller, python_caller
+from tests.end_to_end.conftest import Start
+from tests.end_to_end.house import House
+from tests.servers.postgres_server import PostgresServer
+from tests.servers.process_tree import wait_for
+from tests.servers.rabbitmq_server import RabbitmqServer
+from tests.servers.redis_server import RedisServer
+
+pytestmark = pytest.mark.timeout(180)  # the first test waits for every server
+
+#: Where results are kept that only Python can read.
+RPC = "rpc://"
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Where requests are taken: a broker, a result backend or none, and a worker behind them."""
+
+    broker_url: str
+    result_backend: str | None
+
+    def env(self, caller: Caller, queue: str | None) -> dict[str, str]:
+        """What a caller is told."""
+        backend = None if self.result_backend == RPC and caller.name == "node" else self.result_backend
+        told = {"BROKER_URL": self.broker_url, "RESULT_BACKEND": backend, "QUEUE": queue}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+@pytest.fixture(scope="module")
+def house(start_for_all: Start, postgres_server: PostgresServer) -> House:
+    """A platform and a database; the workers come and go."""
+    postgres_server.revive()
+    return House(start_for_all, postgres_server.new_database(), broker_url="")
+
+
+@pytest.fixture(
+    scope="module", params=["rabbitmq", "rabbitmq-with-rpc", "rabbitmq-with-redis", "redis", "redis-with-redis"]
+)
+def counter(
+    request: pytest.FixtureRequest, house: House, rabbitmq_server: RabbitmqServer, redis_server: RedisServer
+) -> Iterator[Counter]:
+    """Each broker with each result backend in turn, and one worker at a time."""
+    broker, _, backend = request.param.partition("-with-")
+    rabbitmq_server.revive()
+    redis_server.revive()
+    counter = Counter(
+        rabbitmq_server.new_vhost() if broker == "rabbitmq" else redis_server.new_database(),
+        {"": None, "rpc": RPC, "redis": redis_server.new_database()}[backend],
+    )
+    house.broker_url = counter.broker_url
+    house.more = {"PAYHOOK_RESULT_BACKEND": counter.result_backend} if counter.result_backend else {}
+    worker = house.work(f"work-{request.param}", concurrency=1)
+    yield counter
+    worker.kill()
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Caller:
+    """A system in Python."""
+    return python_caller(tmp_path_factory.mktemp("python"))
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Caller:
+    """A system in JavaScript."""
+    return node_caller(tmp_path_factory.mktemp("node"))
+
+
+@pytest.fixture(params=["python", "node"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    """Each of the two in turn."""
+    caller: Caller = request.getfixturevalue(request.param)
+    return caller
+
+
+@pytest.mark.parametrize("queue", ["payhook.events", None], ids=["in-its-queue", "in-no-queue"])
+def test_any_system_can_ask_for_a_payment(
+    start: Start, house: House, counter: Counter, caller: Caller, queue: str | None
+) -> None:
+    """The documented script has a payment fetched, and prints the answer if answers are kept where it can read."""
+    (payment_id,) = house.sandbox.create_payments(1, webhooks=False)
+    env = counter.env(caller, queue)
+
+    answer = caller.ask(start, "payhook.reconcile", {"payment_id": payment_id}, env)
+    known = wait_for(lambda: house.records().get(payment_id.partition("_")[0], {}).get("state") == "authorised", 30)
+
+    assert known
+    assert (answer is None) == ("RESULT_BACKEND" not in env)
+    assert answer is None or answer["state"] == "accepted"
+
+
+def test_the_python_caller_has_celery_and_nothing_of_ours(python: Caller) -> None:
+    """Its environment finds Celery, and neither payhook nor what else payhook needs."""
+    look = "import importlib.util as u, sys; print([name for name in sys.argv[1:] if u.find_spec(name)])"
+    names = ["celery", "redis", "worker", "ingress", "sandbox", "sqlalchemy", "flask", "onlinepayments", "structlog"]
+
+    found = subprocess.run([*python.command[:2], "-c", look, *names], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "['celery', 'redis']"
