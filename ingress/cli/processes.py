@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ingress.cli import Refused, settings
+from worker.policies import policies_of
 from worker.settings import Settings
 
 
@@ -29,7 +30,7 @@ def up(host: str, port: int) -> None:
     from ingress.embedded import run  # noqa: PLC0415 - Celery and the SDK are not for every command
 
     chosen = settings()
-    chosen.merchants  # noqa: B018 - read for its error, before anything is opened
+    policies_of(chosen)  # read for its error, before anything is opened
     if not chosen.embedded_broker:
         raise Refused(
             "`up` is one process with its own broker: leave PAYHOOK_BROKER_URL out, or run `serve` and `work`"
@@ -55,7 +56,7 @@ def work(concurrency: int | None) -> None:
     """A worker: reconciles payments and sweeps. Run as many as you like, on as many machines."""
     _leave_no_core_dump()
     chosen = settings()
-    chosen.merchants  # noqa: B018 - read for its error
+    policies_of(chosen)  # read for its error
     _insist_on_servers(chosen)
     from worker import tasks  # noqa: PLC0415 - it reads the environment
 
