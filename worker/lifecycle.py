@@ -57,7 +57,7 @@ OPERATION_MOVES: dict[OperationState, frozenset[OperationState]] = {
     _O.PLANNED: frozenset({_O.SENDING, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.WITHDRAWN, _O.REVIEW}),
     _O.SENDING: frozenset({_O.PLANNED, _O.UNKNOWN, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
     _O.UNKNOWN: frozenset({_O.SENDING, _O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
-    _O.ACCEPTED: frozenset({_O.SUCCEEDED, _O.REFUSED}),
+    _O.ACCEPTED: frozenset({_O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
     _O.REVIEW: frozenset({_O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED}),
     _O.SUCCEEDED: frozenset(),
     _O.REFUSED: frozenset(),

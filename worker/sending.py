@@ -27,6 +27,7 @@ from worker.gateways.gateway import (
     Order,
     OutcomeUnknown,
     PaymentUnknown,
+    Receipt,
     Refused,
 )
 from worker.lifecycle import ABSORBING, MovementKind, OperationState
@@ -224,7 +225,7 @@ class Sender:
             seconds = claim.seconds_left(self._settings)
             if seconds <= 0:
                 raise NotSent("nothing left: the claim's time was over before it was sent")
-            outcome: Movement | GatewayError = gateway.send(claim.order, seconds=seconds)
+            outcome: Movement | Receipt | GatewayError = gateway.send(claim.order, seconds=seconds)
         except GatewayError as error:
             outcome = error
         except Exception as error:  # a fault of ours, when the request may have left
@@ -242,7 +243,7 @@ class Sender:
         return write_insistently(self._database, write, left, operation_key=claim.operation.operation_key)
 
     def _answered(
-        self, connection: Connection, claim: Claim, outcome: Movement | GatewayError, milliseconds: int
+        self, connection: Connection, claim: Claim, outcome: Movement | Receipt | GatewayError, milliseconds: int
     ) -> Follow:
         """Complete the attempt; and if the operation is still ours, write what became of it."""
         answer = _answer(outcome)
@@ -300,7 +301,7 @@ def idempotence_key(operation_uuid: str, generation: int) -> str:
 
 
 def _complete(
-    connection: Connection, claim: Claim, answer: Answer, outcome: Movement | GatewayError, milliseconds: int
+    connection: Connection, claim: Claim, answer: Answer, outcome: Movement | Receipt | GatewayError, milliseconds: int
 ) -> None:
     error = outcome if isinstance(outcome, GatewayError) else None
     connection.execute(
@@ -353,10 +354,12 @@ def _keep_movement(connection: Connection, claim: Claim, movement: Movement, *, 
     )
 
 
-def _answer(outcome: Movement | GatewayError) -> Answer:
+def _answer(outcome: Movement | Receipt | GatewayError) -> Answer:
     """What an attempt's end says of the money."""
     if isinstance(outcome, Movement):
         return Answer.DONE
+    if isinstance(outcome, Receipt):
+        return Answer.ACCEPTED
     if isinstance(outcome, NotSent | CredentialsRefused):
         return Answer.NOT_SENT
     if isinstance(outcome, NotAllowed):
@@ -368,7 +371,7 @@ def _answer(outcome: Movement | GatewayError) -> Answer:
     return Answer.REPLAYED_ERROR if outcome.replayed and (outcome.http_status or 0) >= 500 else Answer.UNCLEAR
 
 
-def _log(claim: Claim, outcome: Movement | GatewayError, milliseconds: int) -> None:
+def _log(claim: Claim, outcome: Movement | Receipt | GatewayError, milliseconds: int) -> None:
     said = {"told": outcome.told} if isinstance(outcome, GatewayError) else {"status_code": outcome.status_code}
     log.info(
         "operation.sent",

@@ -21,6 +21,7 @@ class Answer(enum.StrEnum):
     """What came of one attempt; None in its place: possibly sent, and nobody knows, for its process died."""
 
     DONE = "done"  # a usable 2xx: the movement is known
+    ACCEPTED = "accepted"  # a 2xx that says it has it and names no operation: a look tells which one it is
     NOT_SENT = "not_sent"  # nothing was done: the connection was refused, or we were turned away first (401, 403)
     REFUSED = "refused"  # a definitive no (402, 400, declined, 404 unknown payment)
     NOT_ALLOWED = "not_allowed"  # a definitive no because of where the payment stands (409 other, ACTION_NOT_ALLOWED)
@@ -157,7 +158,10 @@ def decide(evidence: Evidence, now: datetime, pace: Pace) -> Action:
         return OUTCOMES[evidence.movement]
     if not evidence.sent_with_this_key:
         return _unsent(evidence, now, pace)
-    if evidence.sent_with_this_key[-1].answer in NO:
+    last = evidence.sent_with_this_key[-1]
+    if last.answer is Answer.ACCEPTED:
+        return _accepted(evidence, last, pace)
+    if last.answer in NO:
         return _after_a_no(evidence, pace)
     return _in_doubt(evidence, now, pace)
 
@@ -197,6 +201,13 @@ def _unsent(evidence: Evidence, now: datetime, pace: Pace) -> Action:
     if not evidence.covered:
         return Settle(OperationState.REFUSED, "the payment no longer leaves room for it")
     return Send(_paused(evidence, pace) if evidence.attempts else now)
+
+
+def _accepted(evidence: Evidence, last: Attempt, pace: Pace) -> Action:
+    """The platform has it: never sent again. Should its lists not show it after all, a person must find out why."""
+    if evidence.looked_since(last.started_at + timedelta(seconds=pace.settling_seconds)):
+        return Review(_question(evidence))
+    return Settle(OperationState.ACCEPTED, None)
 
 
 def _after_a_no(evidence: Evidence, pace: Pace) -> Action:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.lifecycle import MovementKind, MovementState
+from worker.lifecycle import MovementKind, MovementState, OperationState
 from worker.settlement import (
     Action,
     Answer,
@@ -212,7 +212,17 @@ def test_every_kind_of_answer_is_either_a_no_or_in_doubt_or_not_sent() -> None:
     """An answer added later is in doubt until somebody says otherwise."""
     ambiguous = {answer for answer in (*Answer, None) if Attempt(1, PROMISED, answer).ambiguous}
 
-    assert ambiguous == {None, Answer.DONE, IN_PROGRESS, UNCLEAR, REPLAYED}
+    assert ambiguous == {None, Answer.DONE, Answer.ACCEPTED, IN_PROGRESS, UNCLEAR, REPLAYED}
+
+
+def test_what_the_platform_accepted_is_never_sent_again() -> None:
+    """Its answer named no operation: a look finds it, or a person is asked after a settling time."""
+    sent = known((0, Answer.ACCEPTED))
+    missed = known((0, Answer.ACCEPTED), looked=HOUR + 1)
+
+    assert decide(sent, at(2), PACE) == Settle(OperationState.ACCEPTED, None)
+    assert decide(replace(sent, looked_at=at(HOUR - 1)), at(HOUR), PACE) == Settle(OperationState.ACCEPTED, None)
+    assert isinstance(decide(missed, at(HOUR + 2), PACE), Review)
 
 
 def test_a_question_to_a_person_tells_the_evidence() -> None:

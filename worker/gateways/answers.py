@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from worker.gateways.errors import UnusableAnswer
-from worker.gateways.gateway import Movement, Order, PaymentView
+from worker.gateways.gateway import Movement, Order, PaymentView, Receipt
 from worker.lifecycle import (
     MovementKind,
+    MovementState,
     canonical_payment_id,
     movement_kind,
     movement_state,
@@ -113,8 +114,9 @@ def cancellations_of(answer: Any, payment_id: str) -> list[Movement]:
     ]
 
 
-def ordered_movement(order: Order, answer: Any) -> Movement:
+def ordered_movement(order: Order, answer: Any) -> Movement | Receipt:
     """The movement that the answer to an order names. What it leaves out is as ordered, what it tells must be.
+    An answer that names the payment alone is a receipt, if its code is that of such an order and no refusal.
 
     Args:
         order: what was asked for.
@@ -125,21 +127,24 @@ def ordered_movement(order: Order, answer: Any) -> Movement:
     """
     one, output = _answered_operation(order, answer)
     operation_id = _own_id(one.id, order.payment_id)
-    if not names_operation(operation_id):
-        raise UnusableAnswer("the id is the payment's, not the operation's")
     code = _status_code(_part(one, "status_output"))
     if movement_kind(code) not in (None, order.kind):
         raise UnusableAnswer(f"statusCode {code} is not that of a {order.kind}")
+    status = _text(one.status, "status", STATUS_LENGTH)
+    state = movement_state(order.kind, code, status, _category_of(order.kind, one))
+    if not names_operation(operation_id):
+        if movement_kind(code) is None or state is MovementState.REFUSED:
+            raise UnusableAnswer("the id is the payment's, not the operation's")
+        return Receipt(code)
     money = getattr(output, "amount_of_money", None)
     if money is not None and _money(money) != (order.amount, order.currency):
         raise UnusableAnswer("another amount than was ordered")
     if _reference(getattr(output, "operation_references", None)) not in (None, "", order.reference):
         raise UnusableAnswer("another reference than was ordered")
-    status = _text(one.status, "status", STATUS_LENGTH)
     return Movement(
         platform_operation_id=operation_id,
         kind=order.kind,
-        state=movement_state(order.kind, code, status, _category_of(order.kind, one)),
+        state=state,
         amount=order.amount,
         currency=order.currency,
         status=status,

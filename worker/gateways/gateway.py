@@ -106,6 +106,13 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """The platform's word that it has an order, naming no operation: which one it is, a look tells."""
+
+    status_code: int
+
+
+@dataclass(frozen=True)
 class PaymentView:
     """A complete look at a payment: every part of it was answered, or there is no view at all."""
 
@@ -170,7 +177,7 @@ class Gateway(ABC):
         """
 
     @abstractmethod
-    def send(self, order: Order, *, seconds: float) -> Movement:
+    def send(self, order: Order, *, seconds: float) -> Movement | Receipt:
         """Ask the platform to move money, once: nothing is sent again by itself.
 
         Args:
@@ -178,7 +185,8 @@ class Gateway(ABC):
             seconds: the wall-clock time the call may take.
 
         Returns:
-            The movement its answer names, as yet mostly pending; it may also say that it was refused.
+            The movement its answer names, as yet mostly pending; it may also say that it was refused. A receipt when
+            the answer names the payment alone, as the platform's own example of a cancellation does.
 
         Raises:
             NotSent: no byte left.

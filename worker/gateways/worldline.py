@@ -32,6 +32,7 @@ from worker.gateways.gateway import (
     Order,
     PaymentUnknown,
     PaymentView,
+    Receipt,
     Refused,
     TryAgain,
 )
@@ -121,7 +122,7 @@ class WorldlineGateway(Gateway):
             reason=reason,
         )
 
-    def send(self, order: Order, *, seconds: float) -> Movement:
+    def send(self, order: Order, *, seconds: float) -> Movement | Receipt:
         """See `Gateway.send`. One call, of the payment's initial transaction, as the platform wants it."""
         payments = self._merchant.payments()
         ask = {

@@ -31,6 +31,9 @@ log = structlog.get_logger("payhook.operations")
 #: own polling goes on.
 POLLS = (5.0, 15.0, 60.0)
 
+#: The same for what it accepted and does not list yet, after those.
+UNNAMED_POLL = timedelta(minutes=15)
+
 #: What waits for a look or for its turn is woken when that comes; should nobody do so, it asks again after this.
 WAITING_SECONDS = 60.0
 
@@ -63,9 +66,30 @@ def link(connection: Connection, payment_key: int) -> Ledger:
             _again(connection, operation, movement)
             continue
         linked.add(operation.operation_key)
-        chosen = Movement.movement_key == movement.movement_key
-        connection.execute(update(Movement).where(chosen).values(operation_key=operation.operation_key))
-    return open_ledger(connection, payment_key)
+        _link(connection, movement, operation)
+    ledger = open_ledger(connection, payment_key)
+    return open_ledger(connection, payment_key) if _link_unnamed(connection, ledger) else ledger
+
+
+def _link_unnamed(connection: Connection, ledger: Ledger) -> bool:
+    """Link what the platform accepted without naming its operation, and lists without our reference: the one movement
+    it can be, if there is one, and no other operation that it could be instead."""
+    waiting = [
+        one for one in ledger.operations if one.state == OperationState.ACCEPTED and ledger.movement_of(one) is None
+    ]
+    for operation in waiting:
+        alike = [one for one in waiting if (one.kind, one.amount) == (operation.kind, operation.amount)]
+        found = [one for one in ledger.movements if _could_be(one, operation, operation.first_sent_at)]
+        if len(alike) == 1 and len(found) == 1:
+            _link(connection, found[0], operation)
+            note(connection, operation, f"it is {found[0].platform_operation_id}: the only one that it can be")
+            return True
+    return False
+
+
+def _link(connection: Connection, movement: Row[Any], operation: Row[Any]) -> None:
+    chosen = Movement.movement_key == movement.movement_key
+    connection.execute(update(Movement).where(chosen).values(operation_key=operation.operation_key))
 
 
 def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pace) -> Ledger:
@@ -181,6 +205,7 @@ def _settled(connection: Connection, ledger: Ledger, operation: Row[Any], action
     if movement is not None:
         why = f"the platform says {movement.status_code} {movement.status or ''}".rstrip()
     if action.state is OperationState.ACCEPTED:
+        why = why or "the platform has it, and names no operation"
         named["due_at"] = _poll_at(ledger, operation)
     log.info(
         "operation.settled",
@@ -204,9 +229,13 @@ def _polled(connection: Connection, ledger: Ledger, operation: Row[Any]) -> None
 
 
 def _poll_at(ledger: Ledger, operation: Row[Any]) -> datetime | None:
-    sent, at = operation.last_sent_at or ledger.payment.at, ledger.payment.at
+    at: datetime = ledger.payment.at
+    sent = operation.last_sent_at or at
     later = (sent + timedelta(seconds=seconds) for seconds in POLLS)
-    return next((moment for moment in later if moment > at), None)
+    soon = next((moment for moment in later if moment > at), None)
+    if soon is None and ledger.movement_of(operation) is None:
+        return at + UNNAMED_POLL  # the payment's own polling does not know that something is under way
+    return soon
 
 
 def _renewed(connection: Connection, operation: Row[Any], action: Renew) -> None:
@@ -288,7 +317,7 @@ def _could_be(movement: Row[Any], operation: Row[Any], since: datetime) -> bool:
 _SENDING = OperationState.SENDING.value
 _OVER = frozenset(state.value for state in ABSORBING)
 #: Looked for among what the platform lists. One that is planned can be there too: from before a backup was restored.
-_SEARCHED = frozenset({OperationState.PLANNED.value, OperationState.UNKNOWN.value})
+_SEARCHED = frozenset({OperationState.PLANNED, OperationState.UNKNOWN, OperationState.ACCEPTED})
 
 
 def free_every_claim(connection: Connection) -> int:

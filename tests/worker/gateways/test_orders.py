@@ -33,6 +33,7 @@ from worker.gateways.gateway import (
     NotSent,
     Order,
     OutcomeUnknown,
+    Receipt,
     Refused,
     SlowDown,
 )
@@ -236,9 +237,6 @@ def accepted(kind: MovementKind, name: str, value: Any) -> dict[str, Any]:
 
 CONTRADICTIONS: dict[str, tuple[str, Any]] = {
     "no id": ("id", None),
-    "the payment's id": ("id", "3254564310_0"),
-    "the payment's number": ("id", "3254564310"),
-    "the payment's long id": ("id", "9000003254564310000"),
     "an operation of another payment": ("id", "3254564311_1"),
     "an id that is none": ("id", "3254564310_1/x"),
     "no status": ("statusOutput", {}),
@@ -266,6 +264,28 @@ def test_an_answer_that_tells_of_something_else_settles_nothing(
     assert type(raised.value) is OutcomeUnknown
 
 
+@pytest.mark.parametrize("kind", MovementKind)
+@pytest.mark.parametrize("payments_id", ["3254564310_0", "3254564310", "9000003254564310000"])
+def test_an_answer_that_names_the_payment_alone_is_a_receipt(
+    stub: Stub, gateway: WorldlineGateway, kind: MovementKind, payments_id: str
+) -> None:
+    """The code says that it was accepted; which operation it is, a look tells."""
+    told = accepted(kind, "id", payments_id)
+
+    stub.replies[kind.value] = answer(201, told)
+
+    assert gateway.send(order_to(gateway, kind), seconds=5) == Receipt(
+        {K.CAPTURE: 91, K.REFUND: 81, K.CANCEL: 61}[kind]
+    )
+
+
+def test_a_cancellation_is_answered_with_the_payment(stub: Stub, gateway: WorldlineGateway) -> None:
+    """As the platform's own example has it: the payment's id and amount, and the code of a pending cancellation."""
+    stub.replies["cancel"] = answer(200, with_operation())
+
+    assert gateway.send(order_to(gateway, K.CANCEL), seconds=5) == Receipt(61)
+
+
 WRONG_ANSWERS: dict[str, Any] = {
     "nothing": b"",
     "an empty object": {},
@@ -274,7 +294,7 @@ WRONG_ANSWERS: dict[str, Any] = {
     "HTML": "<html>OK</html>",
     "a payment that is null": {"payment": None},
     "a payment of another family": with_operation(id="3254564311_0", operationOutput=operation("3254564310_1", 61)),
-    "a payment without its operation": with_operation(),
+    "a refusal without its operation": {"payment": payment("3254564310_0", 63)},
     "an operation without anything": with_operation(operationOutput={}),
     "an operation of another shape": with_operation(operationOutput=[]),
     "a capture": ACCEPTED[K.CAPTURE],
