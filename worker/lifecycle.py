@@ -52,8 +52,8 @@ _O = OperationState
 
 #: Every move there is. What is not here is a fault of ours, and refused.
 OPERATION_MOVES: dict[OperationState, frozenset[OperationState]] = {
-    _O.REQUESTED: frozenset({_O.PLANNED, _O.REFUSED}),
     # A look may show what an earlier life of this database sent: then it is accepted without being sent.
+    _O.REQUESTED: frozenset({_O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED}),
     _O.PLANNED: frozenset({_O.SENDING, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.WITHDRAWN, _O.REVIEW}),
     _O.SENDING: frozenset({_O.PLANNED, _O.UNKNOWN, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),
     _O.UNKNOWN: frozenset({_O.SENDING, _O.PLANNED, _O.ACCEPTED, _O.SUCCEEDED, _O.REFUSED, _O.REVIEW}),

@@ -49,6 +49,11 @@ log = structlog.get_logger("payhook.sending")
 #: A process that may not move money by this database looks again after this: a person has to mend it.
 STRANGER_SECONDS = 60.0
 
+EXHAUSTED = (
+    f"Has this been made? It was sent {MOST_CLAIMS} times, and each time its worker ended before it saw the answer; "
+    "looks in between showed nothing of it."
+)
+
 #: Nothing more is done for these by themselves.
 _AT_REST = frozenset(state.value for state in ABSORBING | {OperationState.REVIEW})
 
@@ -124,13 +129,8 @@ class Sender:
             turn = ledger.next_planned()
             if turn is None or turn.operation_key != operation_key:
                 return self._waits(connection, ledger, operation_key)
-        elif operation.state == OperationState.SENDING:
-            if operation.claimed_until > ledger.payment.at:
-                return NOTHING
-            if operation.claims >= MOST_CLAIMS:
-                why = f"sent {MOST_CLAIMS} times and no answer ever seen: its worker died of it or with it each time"
-                move(connection, operation, OperationState.REVIEW, why)
-                return NOTHING
+        elif operation.state == OperationState.SENDING and operation.claimed_until > ledger.payment.at:
+            return NOTHING
         return self._next(connection, ledger, operation)
 
     def _accept(self, connection: Connection, ledger: Ledger) -> Follow:
@@ -182,6 +182,9 @@ class Sender:
         foreign = stranger(connection, {name: one.host for name, one in self._gateways.items()})
         if gateway is None or foreign is not None:
             return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
+        if operation.claims >= MOST_CLAIMS:
+            move(connection, operation, OperationState.REVIEW, EXHAUSTED)
+            return NOTHING
         order = _order(gateway, ledger, operation)
         lease = seconds_from_now(self._settings.lease_seconds)
         move(

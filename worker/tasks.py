@@ -22,7 +22,7 @@ from worker.database import Database, DatabaseUnavailable, WrongRevision, open_d
 from worker.doorbell import EVENTS, OPERATIONS, PAYMENTS, Doorbell
 from worker.gateways import open_gateways
 from worker.gateways.gateway import Gateway
-from worker.lifecycle import MovementKind
+from worker.lifecycle import MovementKind, OperationState
 from worker.operations import CannotAccept
 from worker.policies import policies_of
 from worker.reconciliation import Reconciler
@@ -36,6 +36,9 @@ TRANSACTION_SECONDS = 10
 
 #: A row's thread spends its time waiting for the platform, not in a transaction: few connections serve them all.
 CONNECTIONS = 8
+
+#: A caller who reads the result waits for a look at the payment for so long at most, and a child of the worker with it.
+RESULT_SECONDS, LOOK_SECONDS = 10.0, 0.1
 
 #: A request waits in place, unacknowledged, for a database that is away: from the first pause doubling to the last.
 PAUSES = (0.2, 5.0)
@@ -163,13 +166,20 @@ def _move_money(kind: MovementKind, message_id: str | None, given: dict[str, Any
 
 
 def _promised(operation_key: int) -> dict[str, Any]:
-    """For a caller who reads the result: the operation once it is promised or refused, if that can be said now."""
-    follow = station.sender.operation(operation_key)
-    if follow.payment is not None:
-        _after_look(station.reconciler.payment(follow.payment[0]))
-    _after_step(follow)
-    with station.database.reading() as connection:
-        return reports.plain(reports.operation(connection, operation_key))
+    """For a caller who reads the result: the operation once it is promised or refused, if that can be said soon."""
+    deadline = time.monotonic() + RESULT_SECONDS
+    while True:
+        follow = station.sender.operation(operation_key)
+        _after_step(follow)
+        with station.database.reading() as connection:
+            operation = reports.operation(connection, operation_key)
+        if operation["state"] != OperationState.REQUESTED or time.monotonic() > deadline:
+            return reports.plain(operation)
+        if follow.payment is None:  # somebody looks at it already
+            time.sleep(LOOK_SECONDS)
+        else:
+            time.sleep(follow.payment[1])
+            station.look_at_payment(follow.payment[0])
 
 
 def _until_stored(store: Callable[[], Stored]) -> Stored:

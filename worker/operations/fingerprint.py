@@ -22,11 +22,11 @@ def stranger(connection: Connection, hosts: Mapping[str, str]) -> str | None:
         hosts: the platform's host for each merchant of this process.
     """
     ours = dict(hosts)
-    insert = insert_into(Fact, connection).values(name=FACT, value={"hosts": ours})
-    connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
-    chosen = select(Fact.value).where(Fact.name == FACT)
-    value = connection.execute(chosen).scalar_one() or {}
-    known: dict[str, str] = value.get("hosts", {})
+    known = _known(connection)
+    if known is None:
+        insert = insert_into(Fact, connection).values(name=FACT, value={"hosts": ours})
+        connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
+        known = _known(connection) or {}
     if known == ours:
         return None
     if any(ours.get(merchant_id) != host for merchant_id, host in known.items()):
@@ -45,6 +45,11 @@ def adopt(connection: Connection, hosts: Mapping[str, str], *, why: str, actor: 
     connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
     connection.execute(update(Fact).where(Fact.name == FACT).values(value={"hosts": ours}))
     journal.write(connection, FACT, FACT, before=None, after=None, why=f"{why}: {told(ours)}", actor=actor)
+
+
+def _known(connection: Connection) -> dict[str, str] | None:
+    value = connection.execute(select(Fact.value).where(Fact.name == FACT)).scalar_one_or_none()
+    return None if value is None else dict(value["hosts"])
 
 
 def told(hosts: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from worker.operations.ledger import Ledger, open_ledger
 from worker.operations.moves import move, note
 from worker.settings import Settings
 from worker.settlement import (
+    OUTCOMES,
     Action,
     Answer,
     Evidence,
@@ -106,7 +107,7 @@ def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pa
         if operation.state in _OVER:
             _contradicted(connection, operation, movement)
         elif movement is not None and not _under_way(operation, ledger):
-            advance(connection, ledger, operation, pace)
+            _settled(connection, ledger, operation, OUTCOMES[MovementState(movement.state)], None)
         elif operation.state in _SEARCHED or (operation.state == _SENDING and not _under_way(operation, ledger)):
             _not_seen(connection, ledger, operation, looked_at, pace)
     return open_ledger(connection, ledger.payment.payment_key)
@@ -197,13 +198,16 @@ def _decide(
 
 def _settled(connection: Connection, ledger: Ledger, operation: Row[Any], action: Settle, told: str | None) -> None:
     movement = ledger.movement_of(operation)
-    named = {} if movement is None else {"platform_operation_id": movement.platform_operation_id}
+    named: dict[str, Any] = {} if movement is None else {"platform_operation_id": movement.platform_operation_id}
     if action.state == operation.state:
         _polled(connection, ledger, operation)
         return
     why = ": ".join(filter(None, (action.reason, told)))
     if movement is not None:
         why = f"the platform says {movement.status_code} {movement.status or ''}".rstrip()
+    if operation.state == OperationState.REQUESTED and movement is not None:
+        # Asked for once more after an old backup was restored: it was made in the time that the backup does not know.
+        named |= {"amount": movement.amount, "currency": movement.currency, "planned_at": now()}
     if action.state is OperationState.ACCEPTED:
         why = why or "the platform has it, and names no operation"
         named["due_at"] = _poll_at(ledger, operation)

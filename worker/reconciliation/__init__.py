@@ -6,6 +6,7 @@ rung for here.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from worker.logs import place_of
 from worker.models import WebhookEvent
 from worker.operations import CannotAccept
 from worker.policies import Policy
+from worker.policies.manual import Manual
 from worker.reconciliation import polling, records
 from worker.reconciliation.aftermath import bring_forward, refuse_requests
 from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
@@ -68,12 +70,12 @@ class Reconciler:
         database: Database,
         gateways: Mapping[str, Gateway],
         settings: Settings,
-        policies: Mapping[str, Sequence[Policy]] | None = None,
+        policies: Mapping[str, Sequence[Policy]] = MappingProxyType({}),
     ):
         self._database = database
         self._gateways = gateways
         self._settings = settings
-        self._policies = policies or {}
+        self._policies = {name: [one for one in ours if not isinstance(one, Manual)] for name, ours in policies.items()}
 
     def event(self, event_key: int) -> Follow | None:
         """Look at the payment an event is about, unless it is done, or being looked at."""
