@@ -18,15 +18,24 @@ from ingress.cli import main
 from ingress.signatures import REASONS
 from worker import lifecycle
 from worker.database import migrate
+from worker.lifecycle import MovementKind
 from worker.models import Base
+from worker.operations.requests import ARGUMENTS_OF, read
 from worker.settings import PREFIX, Settings, setting_names
 from worker.settings.merchants import merchants_of_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-README, DESIGN, SETTINGS, COMMANDS, RUNNING = (
+README, DESIGN, SETTINGS, COMMANDS, RUNNING, REQUESTS = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/design.md", "docs/settings.md", "docs/commands.md", "docs/running.md")
+    for name in (
+        "README.md",
+        "docs/design.md",
+        "docs/settings.md",
+        "docs/commands.md",
+        "docs/running.md",
+        "docs/requests.md",
+    )
 )
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -219,6 +228,30 @@ def test_every_task_is_documented(there_is: dict[str, list[str]]) -> None:
 
     assert "payhook.reconcile" in ours
     assert [name for name in ours if f"`{name}`" not in DESIGN or f"`{name}`" not in RUNNING] == []
+
+
+@pytest.mark.parametrize("kind", ARGUMENTS_OF)
+def test_every_argument_of_a_request_is_documented(kind: MovementKind) -> None:
+    """For the tasks that know it, and for no other."""
+    told = rows_of(REQUESTS.partition("## Arguments")[2].partition("\n## ")[0])
+
+    of_kind = {name.strip("`") for name, row in told.items() if row[0] == "all" or kind in row[0].split(", ")}
+
+    assert of_kind == set(ARGUMENTS_OF[kind])
+
+
+@pytest.mark.parametrize("example", re.findall(r"payhook\.(\w+) '(\{.*\})'$", REQUESTS, re.MULTILINE))
+def test_every_request_that_is_shown_can_be_accepted(example: tuple[str, str]) -> None:
+    """It says what it must, and nothing that its task does not know."""
+    kind, arguments = example
+
+    assert read(MovementKind(kind), json.loads(arguments), {"MyShop"}, unnamed="shown").problem is None
+
+
+@pytest.mark.parametrize("state", lifecycle.OperationState)
+def test_every_state_that_an_answer_can_tell_is_documented(state: lifecycle.OperationState) -> None:
+    """In the first cell of a row."""
+    assert any(f"`{state}`" in cell.split(", ") for cell in rows_of(REQUESTS))
 
 
 def test_every_queue_is_documented(there_is: dict[str, list[str]]) -> None:

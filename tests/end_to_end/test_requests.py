@@ -3,8 +3,10 @@
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.end_to_end.callers import Caller, node_caller, python_caller
 from tests.end_to_end.conftest import Start
@@ -13,8 +15,12 @@ from tests.servers.postgres_server import PostgresServer
 from tests.servers.process_tree import wait_for
 from tests.servers.rabbitmq_server import RabbitmqServer
 from tests.servers.redis_server import RedisServer
+from worker.celery_app import OPERATIONS_QUEUE
 
 pytestmark = pytest.mark.timeout(180)  # the first test waits for every server
+
+#: What a capture, a refund and a cancellation after them come to.
+OVER = ["succeeded", "succeeded", "refused"]
 
 #: Where results are kept that only Python can read.
 RPC = "rpc://"
@@ -56,7 +62,8 @@ def counter(
         {"": None, "rpc": RPC, "redis": redis_server.new_database()}[backend],
     )
     house.broker_url = counter.broker_url
-    house.more = {"PAYHOOK_RESULT_BACKEND": counter.result_backend} if counter.result_backend else {}
+    answers = {"PAYHOOK_RESULT_BACKEND": counter.result_backend} if counter.result_backend else {}
+    house.more = {"PAYHOOK_GAP_SECONDS": "0.3", **answers}
     worker = house.work(f"work-{request.param}", concurrency=1)
     yield counter
     worker.kill()
@@ -81,20 +88,44 @@ def caller(request: pytest.FixtureRequest) -> Caller:
     return caller
 
 
-@pytest.mark.parametrize("queue", ["payhook.events", None], ids=["in-its-queue", "in-no-queue"])
-def test_any_system_can_ask_for_a_payment(
-    start: Start, house: House, counter: Counter, caller: Caller, queue: str | None
-) -> None:
-    """The documented script has a payment fetched, and prints the answer if answers are kept where it can read."""
+def test_any_system_can_have_money_moved(start: Start, house: House, counter: Counter, caller: Caller) -> None:
+    """Sent to no particular queue, to the right one, or to both, a request is carried out once; its answer is the
+    operation, if answers are kept where the caller can read."""
     (payment_id,) = house.sandbox.create_payments(1, webhooks=False)
-    env = counter.env(caller, queue)
+    capture = {"payment_id": payment_id, "request_id": f"{payment_id}/capture", "source": caller.name, "amount": 1000}
+    refund = {**capture, "request_id": f"{payment_id}/refund", "amount": 400, "currency": "EUR", "reason": "returned"}
+    cancel = {"payment_id": payment_id.partition("_")[0], "request_id": f"{payment_id}/cancel", "source": caller.name}
+    unnamed, named = counter.env(caller, queue=None), counter.env(caller, OPERATIONS_QUEUE)
 
-    answer = caller.ask(start, "payhook.reconcile", {"payment_id": payment_id}, env)
-    known = wait_for(lambda: house.records().get(payment_id.partition("_")[0], {}).get("state") == "authorised", 30)
+    first = caller.ask(start, "payhook.capture", capture, unnamed)
+    kept = wait_for(lambda: asked_for(house, payment_id), 30)
+    again = caller.ask(start, "payhook.capture", capture, named)
+    caller.ask(start, "payhook.refund", refund, named)
+    caller.ask(start, "payhook.cancel", cancel, named)
+    over = wait_for(lambda: [one["state"] for one in asked_for(house, payment_id)] == OVER, 60)
+    last = caller.ask(start, "payhook.cancel", cancel, unnamed) if "RESULT_BACKEND" in named else None
 
-    assert known
-    assert (answer is None) == ("RESULT_BACKEND" not in env)
-    assert answer is None or answer["state"] == "accepted"
+    assert kept
+    assert over, asked_for(house, payment_id)
+    captured, refunded, cancelled = asked_for(house, payment_id)
+    truth = house.sandbox.truth_of(payment_id)
+    assert (truth["amount_captured"], truth["amount_refunded"], truth["amount_cancelled"]) == (1000, 400, 0)
+    assert refunded["amount"] == 400
+    if "RESULT_BACKEND" in named:
+        assert first["operation_key"] == again["operation_key"] == captured["operation_key"]
+        assert (last["state"], last["reason"]) == ("refused", cancelled["reason"])
+    else:
+        assert (first, again) == (None, None)
+
+
+def asked_for(house: House, payment_id: str) -> list[dict[str, Any]]:
+    """What became of the requests for a payment: its capture, refund and cancellation."""
+    query = (
+        "SELECT * FROM operations WHERE request_id LIKE :id"
+        " ORDER BY array_position(ARRAY['capture', 'refund', 'cancel']::varchar[], kind)"
+    )
+    with house.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(query), {"id": f"{payment_id}/%"}).mappings()]
 
 
 def test_the_python_caller_has_celery_and_nothing_of_ours(python: Caller) -> None:
