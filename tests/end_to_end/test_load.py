@@ -189,7 +189,7 @@ def test_a_child_process_reports_the_same(server: TrivialServer, tmp_path: Path)
 
 
 def test_the_generator_is_cheap_enough_to_share_the_machine(server: TrivialServer) -> None:
-    """A hundred a second cost less than a tenth of a core."""
+    """A hundred a second cost less than a fifth of a core, also of one that is shared."""
     report = send(server, rate=100, seconds=2)
 
-    assert report.generator_cpu_seconds < 0.2
+    assert report.generator_cpu_seconds < 0.4

@@ -476,7 +476,7 @@ def test_a_database_that_hangs_is_given_up_in_time(
     assert {what for _, what in first} == {"unavailable"}
     assert max(took for took, _ in first) < seconds + LATER
     assert {what for _, what in next_ones} == {"unavailable"}
-    assert max(took for took, _ in next_ones) < LATER / 2
+    assert max(took for took, _ in next_ones) < LATER
     assert recovered < CONNECTING_SECONDS + 1
     assert {what for _, what in all_at_once(ask)} == {"ok"}
 

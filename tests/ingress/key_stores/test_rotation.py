@@ -180,6 +180,7 @@ def serving(
         connection.close()
 
 
+@pytest.mark.alone
 def test_keys_and_encryption_change_under_traffic(
     serving: Serving, keys: Callable[..., str], postgres_url: str, encryption: tuple[str, str]
 ) -> None:
