@@ -21,6 +21,9 @@ PROMISED = datetime(2026, 1, 1, tzinfo=UTC)
 #: Looks and requests after the last fault. A request that hangs for a day takes some 200.
 ENDLESS = 500
 
+#: What a look and a request take; what a look shows is what was true when it began.
+CALL = 1.0
+
 #: When a person has answered a question; by then they know the truth.
 ANSWERED = 24 * HOUR
 
@@ -305,7 +308,8 @@ class Ours:
             elif isinstance(action, self.core.Send):
                 return world, number, looks
             elif isinstance(action, self.core.Look):
-                world, looks = self._look(world, number), looks + 1
+                world = self._look(world, number)
+                world, looks = self.platform.until(world, world.now + CALL), looks + 1
             elif isinstance(action, self.core.Renew):
                 renewed = replace(evidence, generation=evidence.generation + 1, negative_looks=0)
                 world = self._known(world, number, renewed)
@@ -330,7 +334,7 @@ class Ours:
                     world = self._known(world, number, before)
         if step.portal == "after":
             world = self.platform.capture_by_hand(world)
-        return self.platform.until(world, world.now + step.gap) if step.gap else world
+        return self.platform.until(world, world.now + CALL + step.gap)
 
     def _write(self, world: World, number: int, told: str, effect: int | None) -> World:
         evidence = world.evidence[number]
@@ -377,8 +381,8 @@ class Ours:
 class Found:
     """What came of every schedule of a model.
 
-    ``schedules`` counts them all; ``worlds`` those of their ends that differ; ``example`` is one of the shortest
-    schedules that went wrong.
+    ``schedules`` counts them all; ``worlds`` those of their ends that differ; ``examples`` are schedules that went
+    wrong, of those that have led to the same world one.
     """
 
     schedules: int = 0
@@ -388,7 +392,7 @@ class Found:
     endless: int = 0
     reviews: int = 0
     longest: float = 0  # seconds from the last fault until all had ended
-    example: tuple[Step, ...] | None = None
+    examples: list[tuple[Step, ...]] = field(default_factory=list)
 
     @property
     def wrong(self) -> int:
@@ -444,5 +448,5 @@ def _judge(found: Found, ours: Ours, world: World, count: int, path: tuple[Step,
     found.untrue += count * untrue
     found.endless += count * endless
     found.reviews += count * ("review" in world.ended)
-    if (double or untrue or endless) and (found.example is None or len(path) < len(found.example)):
-        found.example = path
+    if double or untrue or endless:
+        found.examples.append(path)
