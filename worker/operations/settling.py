@@ -205,6 +205,8 @@ def _settled(connection: Connection, ledger: Ledger, operation: Row[Any], action
     why = ": ".join(filter(None, (action.reason, told)))
     if movement is not None:
         why = f"the platform says {movement.status_code} {movement.status or ''}".rstrip()
+        if action.state is OperationState.REFUSED:
+            why += f"; the {movement.amount} {movement.currency} it held are free again"
     if operation.state == OperationState.REQUESTED and movement is not None:
         # Asked for once more after an old backup was restored: it was made in the time that the backup does not know.
         named |= {"amount": movement.amount, "currency": movement.currency, "planned_at": now()}
