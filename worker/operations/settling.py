@@ -91,6 +91,8 @@ def _link_unnamed(connection: Connection, ledger: Ledger) -> bool:
 def _link(connection: Connection, movement: Row[Any], operation: Row[Any]) -> None:
     chosen = Movement.movement_key == movement.movement_key
     connection.execute(update(Movement).where(chosen).values(operation_key=operation.operation_key))
+    named = {"platform_operation_id": movement.platform_operation_id}
+    connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**named))
 
 
 def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pace) -> Ledger:
