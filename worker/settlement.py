@@ -62,8 +62,10 @@ class Evidence:
             counted, the last that counted. `unseen` keeps it.
         negative_looks: such looks that counted in this generation; none again after a `Renew`. `unseen` keeps it.
         candidates: movements without any reference that could be ours: same kind, amount and currency, linked to
-            nothing, first seen since the first send, or since the promise where no send is known.
-        covered: whether the platform's record of the payment, as last seen, leaves room for it.
+            nothing, first seen since the first send (the promise, where no send is known), and since a person last
+            decided.
+        covered: whether the movements the platform listed, as last seen, leave room for it; what we have only
+            promised takes none, or "no room" would not prove that ours did not move.
     """
 
     kind: MovementKind
@@ -228,9 +230,8 @@ def _after_a_no(evidence: Evidence, pace: Pace) -> Action:
         if evidence.candidates:
             return Review(_question(evidence))
     reason = "refused it" if last.answer is Answer.REFUSED else "does not allow it where the payment stands"
-    return Settle(
-        OperationState.REFUSED, f"the platform {reason}" + (", and nothing of it was found" if doubts else "")
-    )
+    found = ", and nothing of it was found" if doubts else ""
+    return Settle(OperationState.REFUSED, f"the platform {reason}{found}")
 
 
 def _in_doubt(evidence: Evidence, now: datetime, pace: Pace) -> Action:

@@ -1,6 +1,7 @@
 """The models in which nothing may go wrong, and those that lie outside of what is promised."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tests.worker.settlement_model import (
     CRASHES,
@@ -24,7 +25,9 @@ from tests.worker.settlement_model import (
     UNKEPT_REFUSAL,
     UNUSABLE,
     Crash,
+    Found,
     Model,
+    explore,
     later,
 )
 from worker.lifecycle import MovementKind
@@ -104,6 +107,11 @@ class Assumption:
 
     sentence: str
     without: Model
+
+    @cached_property
+    def found(self) -> Found:
+        """What goes wrong there."""
+        return explore(self.without)
 
 
 ASSUMPTIONS = (

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.worker.settlement_model import HOUR, MINUTE, Crash, Found, Model, Step, explore
+from tests.worker.settlement_model import HOUR, MINUTE, OK, Crash, Found, Model, Step, explore
 from tests.worker.settlement_promise import ASSUMPTIONS, PROMISED
 from tests.worker.settlement_rules import RULES
 
@@ -30,7 +30,7 @@ def schedules() -> tuple[str, int]:
         found = explore(model)
         took = time.process_time() - began
         total, worlds, spent, wrong = total + found.schedules, worlds + found.worlds, spent + took, wrong + found.wrong
-        size = f"{len(model.faults)} × {len(model.crashes)} × {len(model.gaps)}{' × 3' if model.portal else ''}"
+        size = f"{len(model.faults)} faults, {len(model.crashes)} crash points, {len(model.gaps)} gaps"
         lines.append(
             f"| {promised.name} | {size} | {model.depth} | {found.schedules:,} | {found.worlds:,} | {found.doubles} | "
             f"{found.untrue} | {found.endless} | {found.reviews / found.schedules:.0%} | {took:.0f} |\n"
@@ -40,7 +40,7 @@ def schedules() -> tuple[str, int]:
         "### Where nothing may go wrong\n\n"
         f"{total:,} schedules, which come to {worlds:,} different ends, in {spent:.0f} s of one core. `make test` runs "
         "some of them to a smaller depth.\n\n"
-        "| model | faults × crash points × gaps (× portal) | depth | schedules | ends | double | untrue | never end | "
+        "| model | each request | depth | schedules | ends | double | untrue | never end | "
         "ask a person | s |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n" + "".join(lines)
     ), wrong
@@ -50,12 +50,12 @@ def assumptions() -> str:
     """What the platform must be like, with what happens where it is not."""
     text = (
         "### What the promise rests on\n\n"
-        "Each row is a model in which the platform is not so. The shortest schedule that goes wrong is given.\n\n"
+        "Each row is a model in which the platform is not so, with a schedule that goes wrong, request by request.\n\n"
         "| assumption | schedules | double | untrue | for example |\n| --- | --- | --- | --- | --- |\n"
     )
     for assumption in ASSUMPTIONS:
-        found = explore(assumption.without)
-        example = min(found.examples, key=lambda path: [step != CALM for step in path])
+        found = assumption.found
+        example = min(found.examples, key=_peculiarities)
         text += f"| {assumption.sentence} | {_counted(found)} | {'; '.join(map(_told, example))} |\n"
     return text
 
@@ -64,8 +64,8 @@ def rules() -> str:
     """The smallest model in which each rule is missed."""
     text = (
         "### What each rule is for\n\n"
-        "With the rule, no schedule of its model goes wrong. Every one of these models is the smallest that was found, "
-        "by looking\nthrough all models of one request, then of two, with the fewest peculiarities first.\n\n"
+        "With the rule, no schedule of its model goes wrong. Each is the smallest that a search has found: one request "
+        "before\ntwo, a plain platform before one with a peculiarity, one before two.\n\n"
         "| without the rule | the smallest model in which that fails | schedules | double | untrue | never end |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
     )
@@ -78,7 +78,11 @@ def rules() -> str:
     return text
 
 
-CALM = Step(PROMISED[0].model.faults[0], Crash.NONE, 0, "")
+def _peculiarities(path: tuple[Step, ...]) -> int:
+    """How much there is to tell of a schedule."""
+    return sum(
+        (step.fault is not OK) + (step.crash is not Crash.NONE) + bool(step.gap) + bool(step.portal) for step in path
+    )
 
 
 def _counted(found: Found) -> str:

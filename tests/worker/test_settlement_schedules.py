@@ -17,7 +17,7 @@ from worker.lifecycle import MovementKind
 @pytest.mark.proof("G2", "G3", "G4")
 @pytest.mark.parametrize("promised", PROMISED, ids=[promised.name for promised in PROMISED])
 def test_no_schedule_of_faults_moves_money_twice_or_leaves_a_false_record(promised: Promised, proof: Proof) -> None:
-    """Faults × crash points × gaps, after which nothing goes wrong any more: none doubles, lies, or never ends."""
+    """Faults, crash points and gaps, after which nothing goes wrong any more: none doubles, lies, or never ends."""
     model = promised.sized(full=proof.full)
     began = time.process_time()
 
@@ -37,7 +37,7 @@ def test_no_schedule_of_faults_moves_money_twice_or_leaves_a_false_record(promis
 @pytest.mark.parametrize("assumption", ASSUMPTIONS, ids=[assumption.sentence for assumption in ASSUMPTIONS])
 def test_the_promise_rests_on_each_assumption(assumption: Assumption) -> None:
     """Where the platform is not so, schedules go wrong: the model is able to see it."""
-    assert explore(assumption.without).wrong > 0
+    assert assumption.found.wrong > 0
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.name for rule in RULES])
