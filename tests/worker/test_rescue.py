@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from tests.worker.conftest import MERCHANT, Deliver, FakePlatform, Paper, settings_of
 from worker import reports
 from worker.database import Database, now, seconds_from_now
-from worker.models import Fact, Payment, WebhookEvent
+from worker.models import Fact, Operation, Payment, WebhookEvent
 from worker.reconciliation import Reconciler
 from worker.reconciliation.claims import claim_for_event
 from worker.rescue import Due, sweep
@@ -58,7 +58,7 @@ def test_what_is_due_is_rung_for_once(database: Database, settings: Settings, pa
 
 def test_an_empty_database_is_swept(database: Database, settings: Settings) -> None:
     """Nothing is due: nothing is rung for, and the sweep has left its sign of life all the same."""
-    assert sweep(database, settings.sweep_limit) == Due([], [], [], [])
+    assert sweep(database, settings.sweep_limit) == Due([], [], [], [], [], [])
 
     with database.reading() as connection:
         assert (reports.seconds_since_sweep(connection) or 99) < 5
@@ -123,6 +123,27 @@ def test_what_may_have_killed_its_worker_is_rung_alone(database: Database, setti
     assert len(due) == 14
 
 
+def test_operations_that_are_due_are_rung_for_too(database: Database, settings: Settings) -> None:
+    """Each by its own key, moved on like the others; one that may have killed its worker is alone here as well."""
+    common = {"payment_id": "1", "kind": "capture", "source": "test", "request_sha256": b"0" * 32, "created_at": now()}
+    rows = [
+        {"operation_key": 1, "due_at": seconds_from_now(-1.0), "claims": 0},
+        {"operation_key": 2, "due_at": seconds_from_now(-1.0), "claims": 2},
+        {"operation_key": 3, "due_at": seconds_from_now(60.0), "claims": 0},
+        {"operation_key": 4, "due_at": None, "claims": 0},
+    ]
+    with database.transaction() as connection:
+        for row in rows:
+            named = {"operation_uuid": f"uuid-{row['operation_key']}", "request_id": str(row["operation_key"])}
+            connection.execute(insert(Operation).values(**common, **named, **row, state="requested"))
+
+    first, second = sweep(database, settings.sweep_limit), sweep(database, settings.sweep_limit)
+
+    assert (first.operation_keys, first.operations_alone) == ([1], [2])
+    assert len(first) == 2
+    assert len(second) == 0
+
+
 def test_a_poll_that_is_due_is_a_hint(
     database: Database,
     reconciler: Reconciler,
@@ -138,7 +159,7 @@ def test_a_poll_that_is_due_is_a_hint(
 
     for _ in range(3):
         paper.pass_time()
-        assert sweep(database, settings.sweep_limit) == Due([], [payment_key], [], [])
+        assert sweep(database, settings.sweep_limit) == Due([], [payment_key], [], [], [], [])
         payment = paper.payment("3254564310")
         assert payment.wanted == payment.applied + 1
 

@@ -91,9 +91,12 @@ def test_the_tasks_have_the_names_that_others_send_to(tasks: ModuleType) -> None
     """Names and queue are a contract."""
     registered = {name for name in tasks.app.tasks if name.startswith("payhook.")}
 
-    assert {"payhook.events", "payhook.payments", "payhook.reconcile"} <= registered
-    for name in registered:
-        assert tasks.app.amqp.router.route({}, name)["queue"].name == "payhook.events"
+    money = {"payhook.capture", "payhook.refund", "payhook.cancel", "payhook.operations"}
+    queues = {name: tasks.app.amqp.router.route({}, name)["queue"].name for name in registered}
+    assert registered == {"payhook.events", "payhook.payments", "payhook.reconcile"} | money
+    assert {name for name, queue in queues.items() if queue == "payhook.operations"} == money
+    assert {queues[name] for name in registered - money} == {"payhook.events"}
+    assert set(tasks.app.amqp.queues) == {"payhook.events", "payhook.operations", "celery"}
 
 
 def test_an_events_message_looks_at_its_payments(
