@@ -1,7 +1,7 @@
 """What a payment's money is spent on: its movements and our operations, read under its row lock."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
@@ -69,6 +69,11 @@ class Ledger:
         if operation.kind == MovementKind.REFUND:
             return bool(self.refundable(operation, pending=True) >= operation.amount)
         return bool(self.payment.state not in _OVER and self.remainder(operation) >= operation.amount)
+
+    def lists_room_for(self, operation: Row[Any]) -> bool:
+        """Whether what the platform lists leaves room for an operation; what is only promised here takes none."""
+        bare = replace(self, operations=(operation,))
+        return bare.covers(operation)
 
     def sendable(self, operation: Row[Any]) -> bool:
         """Whether it may leave now: the platform refunds captures that are final, so a refund may have to wait."""

@@ -157,7 +157,9 @@ def evidence_of(connection: Connection, ledger: Ledger, operation: Row[Any]) -> 
     ).all()
     attempts = tuple(AttemptSeen(row.generation, row.started_at, row.outcome and Answer(row.outcome)) for row in rows)
     movement = ledger.movement_of(operation)
-    since = operation.first_sent_at or operation.planned_at
+    sent = [one.started_at for one in attempts if one.answer is not Answer.NOT_SENT]
+    # Not those from before a person had it sent again: what they moved was known then.
+    since = next((at for at in sent if at >= operation.planned_at), operation.planned_at)
     return Evidence(
         kind=MovementKind(operation.kind),
         planned_at=operation.planned_at,
@@ -167,7 +169,7 @@ def evidence_of(connection: Connection, ledger: Ledger, operation: Row[Any]) -> 
         looked_at=operation.last_looked_at,
         negative_looks=operation.negative_looks,
         candidates=sum(_could_be(one, operation, since) for one in ledger.movements),
-        covered=ledger.covers(operation),
+        covered=ledger.lists_room_for(operation) if sent else ledger.covers(operation),
     )
 
 
