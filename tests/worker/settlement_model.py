@@ -138,6 +138,7 @@ class Model:
         key_seconds: for how long the platform honours a key.
         echoes: whether movements carry our reference.
         busy: whether the platform says "not allowed" of a key whose request still runs, not "in progress".
+        standing: whether room is told by the payment's status, which knows of movements that are not listed yet.
     """
 
     depth: int = 1
@@ -152,6 +153,7 @@ class Model:
     key_seconds: float = 24 * HOUR
     echoes: bool = True
     busy: bool = False
+    standing: bool = False
 
     @cached_property
     def steps(self) -> dict[Step, int]:
@@ -361,7 +363,8 @@ class Ours:
             for effect, since in world.seen
         )
         seen = self.core.unseen(evidence, at(world.now), self.pace)
-        return self._known(world, number, replace(seen, candidates=candidates, covered=len(listed) < self.model.room))
+        moved = sum(effect.moment <= world.now for effect in world.effects) if self.model.standing else len(listed)
+        return self._known(world, number, replace(seen, candidates=candidates, covered=moved < self.model.room))
 
     def _link(self, world: World, number: int, effect: int) -> World:
         found = replace(world.evidence[number], movement=MovementState.DONE)

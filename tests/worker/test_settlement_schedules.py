@@ -58,6 +58,12 @@ def without(name: str, model: Model) -> Found:
     return explore(model, next(rule for rule in RULES if rule.name == name).taken_out())
 
 
+def test_a_capture_alone_never_needs_a_person() -> None:
+    """Where the platform echoes our references, looks and keys tell all there is to know."""
+    assert explore(replace(ALONE, depth=2)).reviews == 0
+    assert explore(replace(ALONE, depth=2, kind=MovementKind.REFUND)).reviews > 0
+
+
 def test_a_refund_is_not_made_twice_even_where_effects_come_too_late() -> None:
     """A person is asked instead of taking another key: what is not promised holds all the same."""
     late = replace(ASSUMPTIONS[0].without, kind=MovementKind.REFUND)
