@@ -14,7 +14,7 @@ from worker.lifecycle import MovementKind
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.proof("G2", "G3", "G4")
+@pytest.mark.proof("G2", "G3", "G4", alone=False)  # it measures no time
 @pytest.mark.parametrize("promised", PROMISED, ids=[promised.name for promised in PROMISED])
 def test_no_schedule_of_faults_moves_money_twice_or_leaves_a_false_record(promised: Promised, proof: Proof) -> None:
     """Faults, crash points and gaps, after which nothing goes wrong any more: none doubles, lies, or never ends."""
