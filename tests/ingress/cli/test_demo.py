@@ -65,6 +65,7 @@ def at_work_in(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.alone
 def test_everything_it_claims_holds(demo: Callable[[], subprocess.Popen[str]], tmp_path: Path) -> None:
     """Exit code 0 in time, a line for each thing that happens, no process and no file left."""
     began = time.monotonic()
