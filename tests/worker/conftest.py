@@ -362,3 +362,11 @@ def deliver_to(database: Database) -> Deliver:
         return keys
 
     return deliver
+
+
+@pytest.fixture
+def till(database: Database, platform: FakePlatform, settings: Settings) -> Any:
+    """A process that moves money, with one merchant and no policy."""
+    from tests.worker.till import Till
+
+    return Till(database, platform, settings)

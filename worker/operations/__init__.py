@@ -2,7 +2,7 @@
 
 requests.py     from a message to a row, which is the first thing that happens to it
 ledger.py       a payment's movements and operations under its row lock, and how much of its money is left
-acceptance.py   requested → planned or refused; what policies want; planned ones that are covered no longer
+acceptance.py   requested → planned or refused; what policies want
 settling.py     what a look or an answer says of the open operations, carried out as `worker.settlement` decides
 moves.py        a change of state: checked, journalled
 people.py       withdrawn, resolved: what a person decides

@@ -60,18 +60,6 @@ def refuse_requested(connection: Connection, ledger: Ledger, why: str) -> None:
             move(connection, operation, OperationState.REFUSED, why)
 
 
-def reconsider_planned(connection: Connection, ledger: Ledger) -> Ledger:
-    """Refuse what was promised and never sent once it is covered no longer: somebody else moved the money."""
-    for operation in ledger.operations:
-        if operation.state == OperationState.PLANNED and operation.first_sent_at is None and operation.generation == 0:
-            if ledger.covers(operation):
-                continue
-            why = f"no longer covered before it was sent: {_standing(ledger, operation)}"
-            move(connection, operation, OperationState.REFUSED, why)
-            ledger = open_ledger(connection, ledger.payment.payment_key)
-    return ledger
-
-
 def promise_wanted(connection: Connection, ledger: Ledger, wanted: Iterable[tuple[str, Wanted]]) -> Ledger:
     """Promise what policies want, as far as it is covered.
 
@@ -192,12 +180,3 @@ def _put_off(connection: Connection, operation: Row[Any], why: str) -> None:
     connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**later))
     if operation.reason != why:
         note(connection, operation, why)
-
-
-def _standing(ledger: Ledger, operation: Row[Any]) -> str:
-    if operation.kind == MovementKind.REFUND:
-        return f"{ledger.refundable(operation, pending=True)} {operation.currency} can still be refunded"
-    return (
-        f"the payment is {ledger.payment.state} and "
-        f"{ledger.remainder(operation)} {operation.currency} of it can still be captured or cancelled"
-    )

@@ -112,7 +112,10 @@ def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pa
             _settled(connection, ledger, operation, OUTCOMES[MovementState(movement.state)], None)
         elif operation.state in _SEARCHED or (operation.state == _SENDING and not _under_way(operation, ledger)):
             _not_seen(connection, ledger, operation, looked_at, pace)
-    return open_ledger(connection, ledger.payment.payment_key)
+        else:
+            continue
+        ledger = open_ledger(connection, ledger.payment.payment_key)  # what this one lets go of may cover the next
+    return ledger
 
 
 def wake(connection: Connection, ledger: Ledger, but: int | None = None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, literal, update
 from worker.database import UtcTime, least
 from worker.lifecycle import MovementKind, OperationState, PaymentState
 from worker.models import Payment
-from worker.operations.acceptance import accept_requested, promise_wanted, reconsider_planned, refuse_requested
+from worker.operations.acceptance import accept_requested, promise_wanted, refuse_requested
 from worker.operations.ledger import Ledger, open_ledger
 from worker.operations.requests import POLICY_SOURCE
 from worker.operations.settling import link, pace_of, settle, wake
@@ -38,7 +38,6 @@ def bring_forward(
     ledger = link(connection, payment_key)
     ledger = settle(connection, ledger, claim.payment.at, pace_of(settings))
     ledger = accept_requested(connection, ledger)
-    ledger = reconsider_planned(connection, ledger)
     if policies:
         ledger = _ask(connection, ledger, policies)
     return wake(connection, ledger)
