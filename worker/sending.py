@@ -138,7 +138,7 @@ class Sender:
         age = _age(ledger)
         waiting = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
         if age is not None and age <= self._settings.fresh_seconds:
-            ledger = accept_requested(connection, ledger, by_old_record=True)
+            ledger = accept_requested(connection, ledger)
             waiting = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
         if waiting:
             return self._look(connection, ledger, *waiting)

@@ -5,6 +5,7 @@ in the same transaction, so that two requests at once cannot both have the same 
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, update
@@ -32,21 +33,23 @@ class NotYet(Exception):
     """Why a request can be neither promised nor refused before something else has ended."""
 
 
-def accept_requested(connection: Connection, ledger: Ledger, *, by_old_record: bool = False) -> Ledger:
+def accept_requested(connection: Connection, ledger: Ledger, *, looked_at: datetime | None = None) -> Ledger:
     """Promise or refuse every request of a payment, in the order in which they came.
 
     Args:
         connection: a transaction.
         ledger: of the payment.
-        by_old_record: whether the payment was last looked at some time ago. Then a request that fits is promised, and
-            one that does not waits for a look, and all after it too: what has come about since may be why.
+        looked_at: when the look began that the record is from, None for a look of some time ago. Of requests that came
+            later one that fits is promised, and one that does not waits for another look, and all after it too: what
+            has come about since may be why.
 
     Returns:
         The ledger as it is then.
     """
     requested = [one for one in ledger.operations if one.state == OperationState.REQUESTED]
     for operation in sorted(requested, key=lambda one: one.operation_key):
-        if by_old_record and not _fits(ledger, operation):
+        is_later = looked_at is None or operation.created_at > looked_at
+        if _is_listed(ledger, operation) or (is_later and not _fits(ledger, operation)):
             break
         _accept(connection, ledger, operation)
         ledger = open_ledger(connection, ledger.payment.payment_key)
@@ -85,9 +88,15 @@ def promise_wanted(connection: Connection, ledger: Ledger, wanted: Iterable[tupl
         except No:
             continue  # an earlier policy, or somebody else, has the money
         operation = keep(connection, request)
-        _accept(connection, ledger, operation)
+        if not _is_listed(ledger, operation):
+            _accept(connection, ledger, operation)
         ledger = open_ledger(connection, payment.payment_key)
     return ledger
+
+
+def _is_listed(ledger: Ledger, operation: Row[Any]) -> bool:
+    """Whether the platform lists a request already, from before a backup was restored: a look finds out what it was."""
+    return any(one.reference == operation.operation_uuid for one in ledger.movements)
 
 
 def _fits(ledger: Ledger, operation: Row[Any]) -> bool:

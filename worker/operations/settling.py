@@ -61,7 +61,7 @@ def link(connection: Connection, payment_key: int) -> Ledger:
     ours = {one.operation_uuid: one for one in ledger.operations}
     for movement in ledger.movements:
         operation = ours.get(movement.reference) if movement.operation_key is None else None
-        if operation is None or movement.kind != operation.kind:
+        if operation is None or (movement.kind != operation.kind and operation.state != OperationState.REQUESTED):
             continue
         if operation.operation_key in linked:
             _again(connection, operation, movement)
@@ -216,7 +216,7 @@ def _settled(connection: Connection, ledger: Ledger, operation: Row[Any], action
             why += f"; the {movement.amount} {movement.currency} it held are free again"
     if operation.state == OperationState.REQUESTED and movement is not None:
         # Asked for once more after an old backup was restored: it was made in the time that the backup does not know.
-        named |= {"amount": movement.amount, "currency": movement.currency, "planned_at": now()}
+        named |= {"kind": movement.kind, "amount": movement.amount, "currency": movement.currency, "planned_at": now()}
     if action.state is OperationState.ACCEPTED:
         why = why or "the platform has it, and names no operation"
         named["due_at"] = _poll_at(ledger, operation)

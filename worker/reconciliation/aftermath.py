@@ -37,7 +37,7 @@ def bring_forward(
         return ()
     ledger = link(connection, payment_key)
     ledger = settle(connection, ledger, claim.payment.at, pace_of(settings))
-    ledger = accept_requested(connection, ledger)
+    ledger = accept_requested(connection, ledger, looked_at=claim.payment.at)
     if policies:
         ledger = _ask(connection, ledger, policies)
     return wake(connection, ledger)

@@ -14,6 +14,7 @@ from worker.lifecycle import MovementKind, MovementState
 from worker.models import Movement
 from worker.operations.acceptance import accept_requested
 from worker.operations.ledger import open_ledger
+from worker.operations.requests import read
 from worker.settings import Settings
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
@@ -28,7 +29,8 @@ def listed(number: int, kind: MovementKind, amount: int, state: MovementState = 
 def accept(till: Till) -> None:
     """Decide on the requests by the record alone, as nothing but a look would change it."""
     with till.database.transaction() as connection:
-        accept_requested(connection, open_ledger(connection, till.payment().payment_key))
+        ledger = open_ledger(connection, till.payment().payment_key)
+        accept_requested(connection, ledger, looked_at=ledger.payment.at)
 
 
 @pytest.mark.parametrize("kind", [CAPTURE, CANCEL])
@@ -381,6 +383,29 @@ def test_an_old_record_or_none_is_renewed_first(till: Till, platform: FakePlatfo
     assert 50 < (till.due_in(key) or 0) <= 60
 
 
+def test_a_look_that_began_before_a_request_does_not_refuse_it(till: Till, platform: FakePlatform) -> None:
+    """The payment was authorised, and its capture asked for, while a look was under way that does not know it."""
+    platform.truth[PAYMENT] = view_of(PAYMENT, code=51)
+    till.look()
+    late: list[int] = []
+
+    def authorised_and_asked_for() -> None:
+        platform.truth[PAYMENT] = view_of(PAYMENT)
+        late.append(till.ask(CAPTURE))
+
+    platform.during = authorised_and_asked_for
+
+    till.look()
+
+    assert till.state(late[0]) == "requested"
+
+    step = till.step(late[0])
+    till.look()
+
+    assert step.payment is not None
+    assert till.state(late[0]) == "planned"
+
+
 def test_two_at_once_cannot_have_the_same_money(postgres: Database, platform: FakePlatform, settings: Settings) -> None:
     """The payment's row is locked before what is left is read."""
     till = Till(postgres, platform, settings)
@@ -456,6 +481,35 @@ def test_a_request_made_before_the_backup_was_restored_is_found_again(
     operation = till.row(key)
     assert (operation.state, operation.amount, operation.currency) == (state, 1000, "EUR")
     assert operation.platform_operation_id == made.platform_operation_id
+    assert platform.sent == []
+
+
+def test_it_is_found_by_a_young_record_too(till: Till, platform: FakePlatform) -> None:
+    """The record may list it before the request comes again: it is looked at once more, and promised no second time."""
+    given = {"payment_id": PAYMENT, "source": "shop", "request_id": "again", "amount": 300}
+    reference = str(read(CAPTURE, given, {MERCHANT}, unnamed="message").uuid())
+    platform.truth[PAYMENT] = view_of(PAYMENT, replace(listed(1, CAPTURE, 300), reference=reference))
+    till.look()
+    key = till.ask(CAPTURE, 300, request_id="again")
+
+    step = till.step(key)
+    till.look()
+
+    assert step.payment is not None
+    assert (till.state(key), platform.sent) == ("succeeded", [])
+
+
+def test_a_cancellation_that_became_a_refund_before_the_backup_is_found_again(
+    till: Till, platform: FakePlatform
+) -> None:
+    """The platform lists a refund under its name."""
+    key = till.ask(CANCEL, on_captured="refund")
+    refund = replace(listed(2, REFUND, 400), reference=till.row(key).operation_uuid)
+    platform.truth[PAYMENT] = view_of(PAYMENT, listed(1, CAPTURE, 1000), refund, code=9)
+
+    till.look()
+
+    assert (till.state(key), till.row(key).kind, till.row(key).amount) == ("succeeded", "refund", 400)
     assert platform.sent == []
 
 
