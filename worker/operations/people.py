@@ -9,6 +9,7 @@ from worker.lifecycle import OperationState
 from worker.models import Attempt, Operation
 from worker.operations.ledger import open_ledger
 from worker.operations.moves import move
+from worker.operations.settling import wake
 
 Verdict = Literal["succeeded", "refused", "resend"]
 
@@ -17,8 +18,11 @@ class CannotDecide(Exception):
     """An operation is not where this can be decided about it; says where it is, and what can."""
 
 
-def withdraw(connection: Connection, operation_key: int, *, actor: str, why: str) -> None:
+def withdraw(connection: Connection, operation_key: int, *, actor: str, why: str) -> tuple[int, ...]:
     """Take back an operation that was never sent.
+
+    Returns:
+        The operations of its payment whose turn it is now, to be rung for.
 
     Raises:
         CannotDecide: there is none, or it may have been sent.
@@ -33,9 +37,10 @@ def withdraw(connection: Connection, operation_key: int, *, actor: str, why: str
             f"operation {operation_key} is {operation.state} and may have been sent: only what was never sent can be "
             "withdrawn; what was captured can be refunded"
         )
+    return _woken(connection, operation)
 
 
-def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, actor: str, why: str) -> None:
+def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, actor: str, why: str) -> tuple[int, ...]:
     """Settle an operation that is in review, by what a person has found out.
 
     Args:
@@ -46,6 +51,9 @@ def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, act
         actor: who says so.
         why: how they know.
 
+    Returns:
+        As `withdraw`.
+
     Raises:
         CannotDecide: there is none, or it is not in review.
     """
@@ -54,7 +62,7 @@ def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, act
         raise CannotDecide(f"operation {operation_key} is {operation.state}: only what is in review can be resolved")
     if verdict != "resend":
         move(connection, operation, OperationState(verdict), f"resolved as {verdict}: {why}", actor=actor)
-        return
+        return _woken(connection, operation)
     move(
         connection,
         operation,
@@ -70,6 +78,12 @@ def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, act
         planned_at=now(),
         due_at=now(),
     )
+    return _woken(connection, operation)
+
+
+def _woken(connection: Connection, operation: Row[Any]) -> tuple[int, ...]:
+    """Whoever waited for this one waits no longer."""
+    return () if operation.payment_key is None else wake(connection, open_ledger(connection, operation.payment_key))
 
 
 def _locked(connection: Connection, operation_key: int) -> Row[Any]:
