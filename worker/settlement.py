@@ -290,13 +290,15 @@ def _question(evidence: Evidence) -> str:
     told = ", ".join(attempt.answer or "nobody knows" for attempt in sent[-5:])
     story = [
         f"Has this {evidence.kind} been made?",
-        f"It may have been sent {len(sent)} times, from {sent[0].started_at:%Y-%m-%d %H:%M:%S} to "
-        f"{sent[-1].started_at:%Y-%m-%d %H:%M:%S} UTC; last answers: {told}."
-        if sent
-        else "No attempt is on record.",
+        f"It may have been sent {_when(sent)} UTC; last answers: {told}." if sent else "No attempt is on record.",
         f"A look at {evidence.looked_at:%Y-%m-%d %H:%M:%S} UTC showed nothing that carries our reference."
         if evidence.looked_at
         else "",
         f"Movements without a reference that could be it: {evidence.candidates}.",
     ]
     return " ".join(filter(None, story))
+
+
+def _when(sent: tuple[Attempt, ...]) -> str:
+    first, last = (f"{attempt.started_at:%Y-%m-%d %H:%M:%S}" for attempt in (sent[0], sent[-1]))
+    return f"once, at {first}" if len(sent) == 1 else f"{len(sent)} times, from {first} to {last}"

@@ -25,7 +25,13 @@ class CannotAccept(Exception):
 
 
 def request(
-    database: Database, kind: MovementKind, given: Mapping[str, Any], merchant_ids: Collection[str], *, unnamed: str
+    database: Database,
+    kind: MovementKind,
+    given: Mapping[str, Any],
+    merchant_ids: Collection[str],
+    *,
+    unnamed: str,
+    actor: str | None = None,
 ) -> Row[Any]:
     """Keep what somebody asks for as an operation; after this commit the request cannot be lost.
 
@@ -35,6 +41,7 @@ def request(
         given: the arguments, as they came.
         merchant_ids: our merchants.
         unnamed: what to call a request that has no id of its own.
+        actor: who asks, for the journal; the request's source when nobody knows better.
 
     Returns:
         The operation's row: new, or the one that the same request has made before.
@@ -49,12 +56,12 @@ def request(
         subject, problem = journal.printable(given.get("payment_id")), str(error)
     else:
         with database.transaction() as connection:
-            operation = keep(connection, asked)
+            operation = keep(connection, asked, actor)
         if not operation.is_other:
             return operation
         subject = f"{asked.source}/{asked.request_id}"[:160]
         problem = f"request_id was used for another request, operation {operation.operation_key}; nothing has changed"
     why = f"{kind}: {problem}"
     with database.transaction() as connection:
-        journal.write(connection, "request", subject, before=None, after="refused", why=why, actor="task")
+        journal.write(connection, "request", subject, before=None, after="refused", why=why, actor=actor or "task")
     raise CannotAccept(problem)

@@ -112,12 +112,13 @@ def read(
     )
 
 
-def keep(connection: Connection, request: Request) -> Row[Any]:
+def keep(connection: Connection, request: Request, actor: str | None = None) -> Row[Any]:
     """Keep a request as an operation, once: the same request again is the operation there is.
 
     Args:
         connection: a transaction.
         request: from `read`, or a policy's.
+        actor: who asks, for the journal, if it is more than the source says.
 
     Returns:
         The operation's row, with ``is_other`` true when its id was used for other content before: then nothing has
@@ -148,7 +149,8 @@ def keep(connection: Connection, request: Request) -> Row[Any]:
     key = connection.execute(statement.on_conflict_do_nothing().returning(Operation.operation_key)).scalar_one_or_none()
     if key is not None:
         why = request.problem or f"asked for by {request.source} as {request.request_id}"
-        journal.write(connection, "operation", str(key), before=None, after=state.value, why=why, actor=request.source)
+        who = actor or request.source
+        journal.write(connection, "operation", str(key), before=None, after=state.value, why=why, actor=who)
     other = (Operation.request_sha256 != request.sha256()).label("is_other")
     chosen = Operation.operation_key == key if key is not None else _same_id(request)
     columns: Any = (*Operation.__table__.columns, other)
