@@ -63,7 +63,10 @@ def operations(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
     if wanted.states:
         chosen = chosen.where(Operation.state.in_(wanted.states))
     if wanted.payment_id is not None:
-        chosen = chosen.where(Payment.payment_id == wanted.payment_id)
+        refused_unread = Operation.payment_id.startswith(f"{wanted.payment_id}_", autoescape=True)
+        refused_unread |= Operation.payment_id == wanted.payment_id
+        unknown = Operation.payment_key.is_(None) & refused_unread  # what was wrong as it was asked for has no payment
+        chosen = chosen.where((Payment.payment_id == wanted.payment_id) | unknown)
     for column in (Operation.merchant_id, Operation.source, Operation.request_id):
         value = getattr(wanted, column.key)
         if value is not None:
@@ -76,7 +79,9 @@ def operations(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
 
 
 def story(connection: Connection, operation_key: int) -> dict[str, Any]:
-    """An operation with all that was done about it: attempts, the platform's movement, and the journal.
+    """An operation with all that was done about it: attempts, the journal, and what moved on its payment.
+
+    Not its own movement alone: whoever asks what became of it has to see what else it could be.
 
     Raises:
         LookupError: there is none.
@@ -84,7 +89,7 @@ def story(connection: Connection, operation_key: int) -> dict[str, Any]:
     told = operation(connection, operation_key)
     beside = {
         "attempts": select(*_but(Attempt, "claim_token")).where(Attempt.operation_key == operation_key),
-        "movements": select(Movement.__table__).where(Movement.operation_key == operation_key),
+        "movements": select(Movement.__table__).where(Movement.payment_key == told["payment_key"]),
         "journal": select(JournalEntry.__table__).where(
             JournalEntry.subject == "operation", JournalEntry.subject_id == str(operation_key)
         ),

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ import click
 
 from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
 from ingress.cli.tables import print_table
+from ingress.cli.times import age, duration, moment
 from ingress.key_stores import (
     KeyRefused,
     KeyStoreUnavailable,
@@ -32,9 +33,6 @@ STRONG_SECRET_BYTES = 24
 
 MERCHANT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 COLUMNS = ("key_id", "state", "merchant_id", "age", "not_after", "last_used_at")
-
-DURATION = re.compile(r"(\d{1,4})([mhd])")
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 #: The platform sends a webhook again after 10 min, 1 h, 2 h, 8 h and 24 h, and it is not known that it signs anew.
 RETRIES_SPAN = timedelta(hours=35, minutes=10)
@@ -66,22 +64,10 @@ def check_merchant(_context: click.Context, _parameter: click.Parameter, value: 
 def check_time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
     if value is None:
         return None
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("not a time; for example 2030-01-31T12:00:00Z") from None
-    if time.tzinfo is None:
-        raise click.BadParameter("a time without a zone; for example 2030-01-31T12:00:00Z")
+    time = moment(value)
     if time <= datetime.now(UTC):
         raise click.BadParameter("that time has passed: the key would verify nothing")
-    return time.astimezone(UTC).replace(microsecond=0)
-
-
-def check_duration(_context: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
-    parts = DURATION.fullmatch(value)
-    if parts is None:
-        raise click.BadParameter("not a duration; for example 36h, 90m or 2d")
-    return int(parts[1]) * UNITS[parts[2]]
+    return time.replace(microsecond=0)
 
 
 key_id_argument = click.argument("key_id", callback=check_key_id)
@@ -124,7 +110,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(COLUMNS, [[{**row, "age": _age(row)}[column] for column in COLUMNS] for row in rows])
+    print_table(COLUMNS, [[{**row, "age": age(row["created_at"])}[column] for column in COLUMNS] for row in rows])
 
 
 @keys.command()
@@ -134,7 +120,7 @@ def list_(as_json: bool) -> None:
     metavar="D",
     default="36h",
     show_default=True,
-    callback=check_duration,
+    callback=lambda _context, _parameter, value: duration(value),
     help="How long it still verifies: 36h, 90m or 2d.",
 )
 def retire(key_id: str, after: timedelta) -> None:
@@ -247,11 +233,3 @@ def read_secret(path: str | None) -> str:
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def _age(row: Mapping[str, Any]) -> str | None:
-    if row["created_at"] is None:  # a JSON file does not hold it
-        return None
-    age = datetime.now(UTC) - row["created_at"]
-    unit = next((unit for unit in "dh" if age >= 2 * UNITS[unit]), "m")
-    return f"{max(0, age // UNITS[unit])}{unit}"

@@ -2,18 +2,20 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
 from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
-from ingress.cli.tables import console, print_fields, print_table
+from ingress.cli.stories import print_list, print_operation, print_story
+from ingress.cli.times import duration, moment
+from worker import logs, reports
 from worker import operations as asked
-from worker import reports
 from worker.celery_app import make_app
-from worker.database import Database
+from worker.database import Database, DatabaseUnavailable
 from worker.doorbell import OPERATIONS, Doorbell
 from worker.gateways import open_gateways
 from worker.lifecycle import MovementKind, OperationState, canonical_payment_id
@@ -23,10 +25,36 @@ from worker.settings import Settings
 #: Between two looks of a command that waits for the end.
 LOOK_SECONDS = 0.25
 
+#: So long a command waits for the broker: the row is due, and the sweep finds it without a ring.
+RING_SECONDS = 2.0
+
 #: Where nothing more happens by itself.
 ENDS = ("succeeded", "refused", "withdrawn", "review")
 
-COLUMNS = ("operation_key", "payment_id", "kind", "amount", "currency", "state", "source", "request_id", "reason")
+LARGEST_KEY = 2**63 - 1
+LONGEST_REASON = 500
+
+
+def _check_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > LONGEST_REASON:
+        raise click.BadParameter(f"one line of text, of {LONGEST_REASON} characters at most")
+    return value
+
+
+def _check_payment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    canonical = None if value is None else canonical_payment_id(value)
+    if value is not None and canonical is None:
+        raise click.BadParameter("not a payment's id (digits, perhaps with _ and a number after them)")
+    return canonical
+
+
+def _check_since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    return datetime.now(UTC) - duration(value) if value[-1:] in "mhd" else moment(value)
+
+
+key_argument = click.argument("operation_key", metavar="KEY", type=click.IntRange(1, LARGEST_KEY))
 
 
 @click.group(cls=Commands)
@@ -38,13 +66,13 @@ def asking(kind: MovementKind, *more: Callable[[Any], Any]) -> Callable[[Callabl
     """A command that asks for one kind of operation."""
     options = (
         click.argument("payment_id"),
-        click.option("--amount", type=click.IntRange(1), help="In minor units.  [default: all that is left]"),
-        click.option("--currency", help="The payment's currency, to make sure of it."),
+        click.option("--amount", metavar="N", type=click.IntRange(1), help="In minor units; else all that is left."),
+        click.option("--currency", metavar="C", help="The payment's currency, to make sure of it."),
         click.option("--final", "is_final", is_flag=True, help="What this leaves is not to be moved any more."),
-        click.option("--request-id", help="Asked for twice under one id, it is one operation.  [default: a new one]"),
-        click.option("--source", default="cli", show_default=True, help="Who asks."),
-        click.option("--merchant", "merchant_id", help="Whose payment; needed when there are several merchants."),
-        click.option("--reference", help="Your own name for it, at most 40 characters; the platform shows it."),
+        click.option("--request-id", metavar="R", help="Asked for again under the same id, it is one operation."),
+        click.option("--source", metavar="S", default="cli", show_default=True, help="Who asks."),
+        click.option("--merchant", "merchant_id", metavar="M", help="Whose payment; needed if there are several."),
+        click.option("--reference", metavar="X", help="Your own name for it; the platform shows it."),
         *more,
         click.option("--wait", is_flag=True, help="Wait until it has ended, or needs a person."),
         json_option,
@@ -60,22 +88,22 @@ def asking(kind: MovementKind, *more: Callable[[Any], Any]) -> Callable[[Callabl
 
 @asking(MovementKind.CAPTURE)
 def capture(**given: Any) -> None:
-    """Capture (a part of) the authorised payment PAYMENT_ID."""
+    """Capture the authorised payment PAYMENT_ID, or a part of it."""
     _ask(MovementKind.CAPTURE, **given)
 
 
-@asking(MovementKind.REFUND, click.option("--reason", help="Shown in the platform's portal, not to the customer."))
+@asking(MovementKind.REFUND, click.option("--reason", metavar="T", help="Why; the platform is told."))
 def refund(**given: Any) -> None:
-    """Refund (a part of) what was captured of PAYMENT_ID."""
+    """Refund what was captured of PAYMENT_ID, or a part of it."""
     _ask(MovementKind.REFUND, **given)
 
 
 @asking(
     MovementKind.CANCEL,
-    click.option("--on-captured", type=click.Choice(["refuse", "refund"]), help="If it was captured already."),
+    click.option("--on-captured", type=click.Choice(["refuse", "refund"]), help="What if it was captured already."),
 )
 def cancel(**given: Any) -> None:
-    """Cancel (a part of) the authorisation of PAYMENT_ID."""
+    """Cancel the authorisation of PAYMENT_ID, or a part of it."""
     _ask(MovementKind.CANCEL, **given)
 
 
@@ -83,86 +111,98 @@ def _ask(kind: MovementKind, *, wait: bool, as_json: bool, **given: Any) -> None
     chosen = settings()
     request_id = given.pop("request_id") or str(uuid.uuid4())
     wanted = {name: value for name, value in given.items() if value is not None and value is not False}
+    wanted["request_id"] = request_id
+    merchant_ids = frozenset(chosen.merchants)
     with opened(chosen) as database:
         try:
-            row = asked.request(
-                database, kind, {**wanted, "request_id": request_id}, frozenset(chosen.merchants), unnamed=request_id
-            )
+            row = asked.request(database, kind, wanted, merchant_ids, unnamed=request_id, actor=actor())
         except asked.CannotAccept as error:
             raise Refused(str(error)) from None
-        _ring(chosen, row.operation_key)
+        except DatabaseUnavailable as error:
+            # With an id of its own, the same command again could be the same money again.
+            again = f"It may be stored all the same: ask again with --request-id {request_id}, and it is one operation."
+            raise Refused(f"{error}. {again}") from None
+        _ring(chosen, [row.operation_key])
         shown = _ended(database, row.operation_key) if wait else _read(database, row.operation_key)
-    print_json(shown) if as_json else print_fields(shown)
+    print_json(shown) if as_json else print_operation(shown)
     if shown["state"] in ("refused", "withdrawn", "review"):
         raise Refused(f"operation {row.operation_key} is {shown['state']}: {shown['reason']}")
 
 
 @operations.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in OperationState]))
-@click.option("--payment", "payment_id", help="Of one payment; its id in any format.")
-@click.option("--merchant", "merchant_id", help="Of one merchant.")
-@click.option("--source", help="Asked for by one source.")
-@click.option("--request-id", help="Asked for under this id.")
-@click.option("--since", help="Asked for since, as 2030-01-31T12:00:00Z.")
-@click.option("--anomalies", is_flag=True, help="Those whose final state the platform contradicts.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in OperationState]),
+    help="In this state; may be given several times.",
+)
+@click.option("--payment", "payment_id", metavar="P", callback=_check_payment, help="Of one payment; its id.")
+@click.option("--merchant", "merchant_id", metavar="M", help="Of one merchant.")
+@click.option("--source", metavar="S", help="Asked for by one source.")
+@click.option("--request-id", metavar="R", help="Asked for under this id.")
+@click.option("--since", metavar="T", callback=_check_since, help="Asked for since: 2030-01-31T12:00:00Z, or 90m, 2d.")
+@click.option("--anomalies", is_flag=True, help="Those whose end the platform contradicts.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="So many.")
 @json_option
-def list_(as_json: bool, payment_id: str | None, since: str | None, **given: Any) -> None:
+def list_(as_json: bool, **given: Any) -> None:
     """List operations, the newest first."""
-    wanted = reports.Wanted(payment_id=_canonical(payment_id), since=_moment(since), **given)
     with opened(settings()) as database, database.reading() as connection:
-        rows = reports.operations(connection, wanted)
-    if as_json:
-        print_json(rows)
-        return
-    columns = (*COLUMNS, "anomaly") if given["anomalies"] else COLUMNS
-    print_table(columns, [[row[name] for name in columns] for row in rows])
+        rows = reports.operations(connection, reports.Wanted(**given))
+    print_json(rows) if as_json else print_list(rows, anomalies=given["anomalies"])
 
 
 @operations.command()
-@click.argument("operation_key", metavar="KEY", type=int)
+@key_argument
 @json_option
 def show(operation_key: int, as_json: bool) -> None:
-    """Tell the whole story of the operation KEY: request, attempts, answers, movement, journal."""
+    """Tell all of the operation KEY: request, attempts, answers, movements, journal."""
     with opened(settings()) as database, database.reading() as connection:
         try:
             told = reports.story(connection, operation_key)
         except LookupError as error:
             raise Refused(str(error)) from None
-    if as_json:
-        print_json(told)
-        return
-    beside = {name: told.pop(name) for name in ("attempts", "movements", "journal")}
-    print_fields({name: value for name, value in told.items() if value is not None})
-    for name, rows in beside.items():
-        console().print(f"\n{name}" if rows else f"\nno {name}")
-        if rows:
-            columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-            print_table(columns, [[row[column] for column in columns] for row in rows])
+    print_json(told) if as_json else print_story(told)
 
 
 @operations.command()
-@click.argument("operation_key", metavar="KEY", type=int)
-@click.option("--reason", required=True, help="Why; kept in the journal.")
-def withdraw(operation_key: int, reason: str) -> None:
+@key_argument
+@click.option("--reason", metavar="T", required=True, callback=_check_reason, help="Why; kept in the journal.")
+@json_option
+def withdraw(operation_key: int, reason: str, as_json: bool) -> None:
     """Take back the operation KEY, if it was never sent."""
-    _decide(operation_key, lambda connection: people.withdraw(connection, operation_key, actor=actor(), why=reason))
-
-
-@operations.command()
-@click.argument("operation_key", metavar="KEY", type=int)
-@click.option("--as", "verdict", required=True, type=click.Choice(["succeeded", "refused", "resend"]))
-@click.option("--reason", required=True, help="How you know; kept in the journal.")
-def resolve(operation_key: int, verdict: people.Verdict, reason: str) -> None:
-    """Settle the operation KEY, which is in review, by what you have found out."""
     _decide(
         operation_key,
-        lambda connection: people.resolve(connection, operation_key, verdict, actor=actor(), why=reason),
+        lambda connection: people.withdraw(connection, operation_key, actor=actor(), why=reason),
+        as_json=as_json,
     )
 
 
 @operations.command()
-@click.option("--reason", required=True, help="Why; kept in the journal.")
+@key_argument
+@click.option(
+    "--as",
+    "verdict",
+    required=True,
+    type=click.Choice(["succeeded", "refused", "resend"]),
+    help="Whether it was made; resend: it was not, and shall be, under a new key.",
+)
+@click.option("--reason", metavar="T", required=True, callback=_check_reason, help="How you know; kept in the journal.")
+@json_option
+def resolve(operation_key: int, verdict: people.Verdict, reason: str, as_json: bool) -> None:
+    """Settle the operation KEY, which is in review, by what you have found out.
+
+    To resend what was made after all moves the money twice: the platform takes it for something new.
+    """
+    _decide(
+        operation_key,
+        lambda connection: people.resolve(connection, operation_key, verdict, actor=actor(), why=reason),
+        as_json=as_json,
+    )
+
+
+@operations.command()
+@click.option("--reason", metavar="T", required=True, callback=_check_reason, help="Why; kept in the journal.")
 def adopt(reason: str) -> None:
     """Let this database belong to the merchants and the platform of these settings.
 
@@ -175,22 +215,34 @@ def adopt(reason: str) -> None:
     click.echo(f"This database belongs to {fingerprint.told(hosts)} now.")
 
 
-def _decide(operation_key: int, decision: Callable[[Any], None]) -> None:
+def _decide(operation_key: int, decision: Callable[[Connection], Iterable[int]], *, as_json: bool) -> None:
     chosen = settings()
     with opened(chosen) as database:
         try:
             with database.transaction() as connection:
-                decision(connection)
+                woken = decision(connection)
         except people.CannotDecide as error:
             raise Refused(str(error)) from None
-        _ring(chosen, operation_key)
-        print_fields({name: value for name, value in _read(database, operation_key).items() if value is not None})
+        _ring(chosen, woken)
+        shown = _read(database, operation_key)
+    print_json(shown) if as_json else print_operation(shown)
 
 
 def _ended(database: Database, operation_key: int) -> dict[str, Any]:
-    while (shown := _read(database, operation_key))["state"] not in ENDS:
+    """The operation once it has ended; each of its states is told as it comes."""
+    state = None
+    while True:
+        try:
+            shown = _read(database, operation_key)
+        except DatabaseUnavailable as error:  # what was asked for is stored
+            click.echo(f"{error}; waiting for it", err=True)
+        else:
+            if shown["state"] != state:
+                state = shown["state"]
+                click.echo(f"operation {operation_key} is {state}", err=True)
+            if state in ENDS:
+                return shown
         time.sleep(LOOK_SECONDS)
-    return shown
 
 
 def _read(database: Database, operation_key: int) -> dict[str, Any]:
@@ -198,29 +250,11 @@ def _read(database: Database, operation_key: int) -> dict[str, Any]:
         return reports.operation(connection, operation_key)
 
 
-def _ring(chosen: Settings, operation_key: int) -> None:
-    """Ring for the row; without, it is due, and the sweep finds it within seconds."""
+def _ring(chosen: Settings, operation_keys: Iterable[int]) -> None:
+    """Ring for the rows; without, they are due, and the sweep finds them within seconds."""
     if chosen.embedded_broker:
         return
+    logs.set_up(chosen)  # what the doorbell says of a broker that is away is not the command's output
     doorbell = Doorbell(make_app(chosen))
-    doorbell.ring(OPERATIONS, [operation_key])
-    doorbell.flush(2.0)
-
-
-def _canonical(payment_id: str | None) -> str | None:
-    if payment_id is None:
-        return None
-    canonical = canonical_payment_id(payment_id)
-    if canonical is None:
-        raise click.BadParameter("not a payment's id (digits, perhaps with _ and a number after them)")
-    return canonical
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("not a time; for example 2030-01-31T12:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    doorbell.ring(OPERATIONS, operation_keys)
+    doorbell.flush(RING_SECONDS)
