@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from sandbox import SandboxClient
 from tests.end_to_end.conftest import Start
 from tests.end_to_end.processes import Process, free_port
+from tests.proof.money import ENDS
 from tests.servers.process_tree import tree, wait_for
 from worker.database import migrate
 
@@ -164,6 +165,16 @@ class House:
         with self.engine.connect() as connection:
             rows = connection.execute(text("SELECT * FROM payments")).mappings()
             return {row["payment_id"]: dict(row) for row in rows}
+
+    def operations(self, where: str = "true") -> list[dict[str, Any]]:
+        """Our operations, the oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(text(f"SELECT * FROM operations WHERE {where} ORDER BY operation_key")).mappings()
+            return [dict(row) for row in rows]
+
+    def ended(self) -> dict[str, tuple[str, str]]:
+        """State and reason of every operation that nothing follows without a person, by its request's id."""
+        return {one["request_id"]: (one["state"], one["reason"]) for one in self.operations() if one["state"] in ENDS}
 
     def differences(self) -> list[str]:
         """Where our records differ from the platform's ledger, for the payments we know."""
