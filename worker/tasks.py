@@ -134,22 +134,30 @@ def reconcile(payment_id: Any = None, merchant_id: Any = None, **unknown: Any) -
 
 
 @app.task(name="payhook.capture", bind=True)
-def capture(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
+def capture(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
     """Promise and send a capture; like the two below, its message is the only copy until it is a row."""
-    return _move_money(MovementKind.CAPTURE, self.request.id, given)
+    return _move_money(MovementKind.CAPTURE, self.request.id, nameless, given)
 
 
 @app.task(name="payhook.refund", bind=True)
-def refund(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
-    return _move_money(MovementKind.REFUND, self.request.id, given)
+def refund(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
+    return _move_money(MovementKind.REFUND, self.request.id, nameless, given)
 
 
 @app.task(name="payhook.cancel", bind=True)
-def cancel(self: Task[Any, Any], /, **given: Any) -> dict[str, Any]:
-    return _move_money(MovementKind.CANCEL, self.request.id, given)
+def cancel(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
+    return _move_money(MovementKind.CANCEL, self.request.id, nameless, given)
 
 
-def _move_money(kind: MovementKind, message_id: str | None, given: dict[str, Any]) -> dict[str, Any]:
+def _move_money(
+    kind: MovementKind, message_id: str | None, nameless: tuple[Any, ...], given: dict[str, Any]
+) -> dict[str, Any]:
+    if nameless:
+        given = {
+            **given,
+            "positional": nameless,
+        }  # an argument that no request knows: refused, and kept with that reason
+
     def store() -> Row[Any]:
         return operations.request(
             station.database, kind, given, frozenset(settings.merchants), unnamed=message_id or "message"
@@ -162,7 +170,10 @@ def _move_money(kind: MovementKind, message_id: str | None, given: dict[str, Any
     if settings.result_backend is None:
         station.crew.submit(station.bring_forward, operation.operation_key)
         return {}
-    return _promised(operation.operation_key)
+    try:
+        return _promised(operation.operation_key)
+    except DatabaseUnavailable:  # it is stored, and due
+        return {"operation_key": operation.operation_key, "state": operation.state, "reason": None}
 
 
 def _promised(operation_key: int) -> dict[str, Any]:
