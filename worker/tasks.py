@@ -180,12 +180,12 @@ def _promised(operation_key: int) -> dict[str, Any]:
     """For a caller who reads the result: the operation once it is promised or refused, if that can be said soon."""
     deadline = time.monotonic() + RESULT_SECONDS
     while True:
-        follow = station.sender.operation(operation_key)
-        _after_step(follow)
         with station.database.reading() as connection:
             operation = reports.operation(connection, operation_key)
         if operation["state"] != OperationState.REQUESTED or time.monotonic() > deadline:
             return reports.plain(operation)
+        follow = station.sender.operation(operation_key)
+        _after_step(follow)
         if follow.payment is None:  # somebody looks at it already
             time.sleep(LOOK_SECONDS)
         else:

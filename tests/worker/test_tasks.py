@@ -12,7 +12,7 @@ import pytest
 from tests.servers.ports import free_port
 from tests.worker.conftest import MERCHANT, Deliver, FakePlatform, Paper, settings_of, view_of
 from worker.crew import Crew
-from worker.database import Database, WrongRevision
+from worker.database import Database, DatabaseUnavailable, WrongRevision
 from worker.doorbell import EVENTS, PAYMENTS
 from worker.reconciliation import Reconciler
 from worker.settings import Settings
@@ -63,12 +63,14 @@ def station(
     monkeypatch: pytest.MonkeyPatch,
     database: Database,
     reconciler: Reconciler,
+    platform: FakePlatform,
     settings: Settings,
     doorbell: FakeDoorbell,
 ) -> Any:
     """What a process works with: this test's database and platform."""
     station = tasks.Station()
     station.database, station.reconciler, station.crew = database, reconciler, Crew(4)
+    station.gateways = {MERCHANT: platform}
     monkeypatch.setattr(tasks, "settings", settings)
     monkeypatch.setattr(tasks, "station", station)
     return station
@@ -277,6 +279,82 @@ def test_a_request_waits_in_place_while_the_database_is_away(
     assert result["state"] == "accepted"
     assert pauses == [0.01, 0.02, 0.03, 0.03]
     assert paper.payment("3254564310").state == "authorised"
+
+
+# Requests for money
+
+ASKED = {"payment_id": "3254564310_0", "request_id": "order-1", "source": "shop"}
+
+
+@pytest.mark.parametrize(("kind", "code"), [("capture", 5), ("refund", 9), ("cancel", 5)])
+def test_a_request_for_money_becomes_a_promise(
+    run: Run, platform: FakePlatform, doorbell: FakeDoorbell, kind: str, code: int
+) -> None:
+    """Without a result backend nobody waits: its row is there, the payment is looked at next, then it is sent."""
+    platform.truth["3254564310"] = view_of("3254564310", code=code, acquired=1000 if code == 9 else None)
+
+    result = run(f"payhook.{kind}", **ASKED)
+    ((_, payment_key, seconds),) = doorbell.later
+    run("payhook.payments", payment_keys=[payment_key])
+    ((rung_for, operation_keys, _),) = doorbell.now
+    run("payhook.operations", operation_keys=operation_keys)
+
+    assert (result, seconds, rung_for) == ({}, 0, "payhook.operations")
+    assert [(order.kind, order.amount) for order in platform.sent] == [(kind, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("nameless", "asked", "reason"),
+    [
+        ((), {}, "payment_id is not"),
+        (("3254564310_0",), {"request_id": "r1", "source": "shop"}, "payment_id is not"),
+        ((500,), ASKED, "unknown arguments: positional"),
+    ],
+)
+def test_a_request_for_money_that_nobody_can_read_is_kept_with_its_reason(
+    tasks: ModuleType, station: Any, paper: Paper, nameless: tuple[Any, ...], asked: dict[str, Any], reason: str
+) -> None:
+    """It neither fails nor comes again, and moves nothing."""
+    tasks.app.tasks["payhook.capture"].apply(args=nameless, kwargs=asked, throw=True).get()
+
+    assert station.crew.drain(10)
+    ((before, after, why),) = paper.journal()
+    assert (before, after) == (None, "refused")
+    assert reason in why
+
+
+def test_who_reads_the_result_gets_the_promise(run: Run, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a result backend the answer waits for the look that the promise needs; the same again is the same."""
+    monkeypatch.setattr(tasks, "settings", settings_of(result_backend="rpc://"))
+
+    first, again = run("payhook.capture", **ASKED), run("payhook.capture", **ASKED)
+    other = run("payhook.capture", **{**ASKED, "amount": 5})
+    too_much = run("payhook.capture", **{**ASKED, "request_id": "order-2"})
+
+    assert (first["state"], first["amount"], first["currency"]) == ("planned", 1000, "EUR")
+    assert again == first
+    assert other["state"] == "refused"
+    assert "nothing has changed" in other["reason"]
+    assert (too_much["state"], too_much["amount"]) == ("refused", None)
+
+
+def test_who_reads_the_result_is_answered_when_the_database_goes_away(
+    run: Run, tasks: ModuleType, station: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is a row by then, and due: that is the answer, and no failure."""
+    monkeypatch.setattr(tasks, "settings", settings_of(result_backend="rpc://"))
+    station.sender = _Unreachable()
+
+    result = run("payhook.capture", **ASKED)
+
+    assert result == {"operation_key": result["operation_key"], "state": "requested", "reason": None}
+
+
+class _Unreachable:
+    """A sender whose database has gone."""
+
+    def operation(self, operation_key: int) -> None:
+        raise DatabaseUnavailable("the database does not answer")
 
 
 class _Clock:
