@@ -80,6 +80,7 @@ class FakePlatform(Gateway):
         self.done: dict[str, Movement] = {}  # by idempotence key
         self.slow = 0.0
         self.during: Callable[[], object] | None = None  # called in the midst of the next look
+        self.on_the_way: Callable[[], object] | None = None  # called when the next order has left, before it is done
         self.most_at_once = 0
         self._under_way = 0
         self._lock = threading.Lock()
@@ -119,6 +120,9 @@ class FakePlatform(Gateway):
         return json.dumps({**asked, "group_reference": group_reference, "reason": reason}).encode()
 
     def send(self, order: Order, *, seconds: float) -> Movement:
+        on_the_way, self.on_the_way = self.on_the_way, None
+        if on_the_way is not None:
+            on_the_way()
         with self._lock:
             self.sent.append(order)
             if self.refusals:
