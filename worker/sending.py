@@ -183,6 +183,7 @@ class Sender:
         if gateway is None or foreign is not None:
             return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
         if operation.claims >= MOST_CLAIMS:
+            log.error("operation.review", operation_key=operation_key)
             move(connection, operation, OperationState.REVIEW, EXHAUSTED)
             return NOTHING
         order = _order(gateway, ledger, operation)

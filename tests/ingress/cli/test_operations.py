@@ -294,6 +294,7 @@ def test_a_request_that_may_be_stored_says_how_to_ask_again(house: House, monkey
 def test_a_broker_that_is_away_costs_a_ring(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row is due, so that the sweep finds it; standard output is the operation and nothing else."""
     monkeypatch.setenv("PAYHOOK_BROKER_URL", f"amqp://127.0.0.1:{free_port()}//")
+    structlog.reset_defaults()  # as in a process of its own
 
     result = house.run("capture", PAYMENT, "--json")
 
