@@ -174,6 +174,14 @@ def money_may_have_moved(state: PaymentState, status_code: int | None) -> bool:
     return status_code != CANCELLED_UNAUTHORISED
 
 
+def lists_are_read(state: PaymentState, status_code: int | None) -> bool:
+    """Whether a look at a payment of this state reads what moved; one that does not has nothing to say about that.
+
+    While a capture is being taken in, the payment may be called pending (4, 99), as one is that was never authorised.
+    """
+    return money_may_have_moved(state, status_code) or status_code in (4, 99)
+
+
 @dataclass(frozen=True)
 class Amounts:
     """What a payment's money adds up to, in the currency's minor unit."""

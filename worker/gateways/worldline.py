@@ -36,7 +36,7 @@ from worker.gateways.gateway import (
     Refused,
     TryAgain,
 )
-from worker.lifecycle import MovementKind, PaymentState, canonical_payment_id, money_may_have_moved
+from worker.lifecycle import MovementKind, PaymentState, canonical_payment_id, lists_are_read
 from worker.settings import Merchant, Settings, SettingsError
 from worker.settings.values import endpoint
 
@@ -89,7 +89,7 @@ class WorldlineGateway(Gateway):
         with deadline(seconds):
             payment = self._ask("get_payment", self._merchant.payments().get_payment, asked)
             view = _read("get_payment", lambda: payment_view(self.merchant_id, canonical, payment))
-            if not money_may_have_moved(view.state, view.status_code):
+            if not lists_are_read(view.state, view.status_code):
                 return view
             details = self._ask_on("get_payment_details", self._merchant.payments().get_payment_details, asked)
             moved = _read("get_payment_details", lambda: cancellations_of(details, canonical))

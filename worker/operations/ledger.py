@@ -71,9 +71,16 @@ class Ledger:
         return bool(self.payment.state not in _OVER and self.remainder(operation) >= operation.amount)
 
     def lists_room_for(self, operation: Row[Any]) -> bool:
-        """Whether what the platform lists leaves room for an operation; what is only promised here takes none."""
-        bare = replace(self, operations=(operation,))
-        return bare.covers(operation)
+        """Whether what the platform lists leaves room for an operation that may have been sent.
+
+        Neither what is only promised here counts, nor what the payment's status says: our own request can have brought
+        that about before it is listed, and must not be taken for the reason why there is no room for it.
+        """
+        if operation.kind == MovementKind.REFUND:
+            return replace(self, operations=(operation,)).covers(operation)
+        spent = sum(one.amount for one in self.movements if one.kind in AUTHORISATION and _counts(one))
+        authorised = self.payment.amount_authorised  # 0 while the status says that it is not: that says nothing either
+        return not (spent and authorised) or bool(authorised - spent >= operation.amount)
 
     def sendable(self, operation: Row[Any]) -> bool:
         """Whether it may leave now: the platform refunds captures that are final, so a refund may have to wait."""

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Connection, Row, select, update
 
 from worker.database import now
-from worker.lifecycle import ABSORBING, MovementKind, MovementState, OperationState
+from worker.lifecycle import ABSORBING, MovementKind, MovementState, OperationState, PaymentState, lists_are_read
 from worker.models import Attempt, Movement, Operation
 from worker.operations.ledger import Ledger, open_ledger
 from worker.operations.moves import move, note
@@ -110,6 +110,8 @@ def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pa
             _contradicted(connection, operation, movement)
         elif movement is not None and not _under_way(operation, ledger):
             _settled(connection, ledger, operation, OUTCOMES[MovementState(movement.state)], None)
+        elif not _was_searched(ledger, operation):
+            continue
         elif operation.state in _SEARCHED or (operation.state == _SENDING and not _under_way(operation, ledger)):
             _not_seen(connection, ledger, operation, looked_at, pace)
         else:
@@ -305,6 +307,19 @@ def _anomaly(connection: Connection, operation: Row[Any], anomaly: str) -> None:
         update(Operation).where(Operation.operation_key == operation.operation_key).values(anomaly=anomaly)
     )
     note(connection, operation, f"anomaly: {anomaly}")
+
+
+def _was_searched(ledger: Ledger, operation: Row[Any]) -> bool:
+    """Whether the look has read the list that the operation would stand in; what was never sent stands in none."""
+    payment = ledger.payment
+    if operation.first_sent_at is None and operation.generation == 0:
+        return True
+    if not lists_are_read(PaymentState(payment.state), payment.status_code):
+        return False
+    if operation.kind != MovementKind.REFUND or payment.state in (PaymentState.CAPTURED, PaymentState.REFUNDED):
+        return True
+    captures = (one for one in ledger.movements if one.kind == MovementKind.CAPTURE)
+    return any(one.last_seen_at >= payment.refreshed_at for one in captures)  # then refunds were asked for too
 
 
 def _under_way(operation: Row[Any], ledger: Ledger) -> bool:

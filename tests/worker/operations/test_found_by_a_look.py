@@ -8,7 +8,7 @@ from sqlalchemy import Row, select, update
 
 from tests.worker.conftest import MERCHANT, FakePlatform, moved, settings_of, view_of
 from worker.database import Database, now
-from worker.gateways.gateway import Movement, Order, Receipt
+from worker.gateways.gateway import Movement, NotAllowed, Order, OutcomeUnknown, Receipt
 from worker.lifecycle import MovementKind, MovementState
 from worker.models import Operation, Payment
 from worker.operations import request
@@ -138,6 +138,42 @@ def test_a_request_that_an_old_backup_has_forgotten_is_found_and_not_sent_again(
 
     assert (operation.state, operation.amount, operation.platform_operation_id) == (state, 700, f"{PAYMENT}_1")
     assert till.platform.sent == []
+
+
+def test_what_the_status_says_is_no_reason_to_believe_a_refusal(database: Database) -> None:
+    """Our own cancellation made the payment cancelled, and its list lags: the platform's no is not yet the end."""
+    till = Till(database, FakePlatform())
+    till.platform.lost.append(OutcomeUnknown("cancel_payment: HTTP 504"))
+    operation_key = till.ask(CANCEL)
+    till.sender.operation(operation_key)
+    till.look()
+    till.sender.operation(operation_key)
+    till.platform.truth[PAYMENT] = view_of(PAYMENT, code=6, amount=1000)
+
+    till.look()
+    till.platform.refusals.append(NotAllowed("cancel_payment: HTTP 400 50001127"))
+    till.sender.operation(operation_key)
+    till.look()
+
+    operation = till.row(operation_key)
+    assert len(till.platform.sent) == 2
+    assert (operation.state, operation.negative_looks) == ("unknown", 0)
+
+
+def test_a_look_that_read_no_list_shows_nothing(database: Database) -> None:
+    """While the platform calls a payment pending its lists are not read, so nothing is missed in them."""
+    till = Till(database, FakePlatform())
+    till.platform.lost.append(OutcomeUnknown("capture_payment: HTTP 504"))
+    operation_key = till.ask(CAPTURE)
+    till.sender.operation(operation_key)
+    till.look()
+    till.sender.operation(operation_key)
+    till.platform.truth[PAYMENT] = view_of(PAYMENT, code=51, amount=1000)
+
+    till.look()
+
+    operation = till.row(operation_key)
+    assert (operation.state, operation.last_looked_at) == ("unknown", None)
 
 
 def an_hour_ago(database: Database) -> None:
