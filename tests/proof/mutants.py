@@ -179,6 +179,81 @@ MUTANTS = (
         "gives each process one thread for the platform, so that a payment that hangs holds up the others",
         "tests/end_to_end/test_poison.py::test_poison_delays_no_other",
     ),
+    Mutant(
+        "a-fresh-key-for-each-attempt",
+        "asks again with another idempotence key",
+        "tests/worker/test_sending.py::test_what_a_look_does_not_show_is_sent_again_with_the_same_key_and_bytes",
+    ),
+    Mutant(
+        "no-key-horizon",
+        "asks again with the same key after the platform has forgotten it",
+        "tests/worker/test_settlement.py::test_what_is_known_tells_what_is_done_next",
+    ),
+    Mutant(
+        "kept-errors-not-counted",
+        "asks for ever with a key under which the platform keeps an error",
+        "tests/worker/test_settlement.py::test_what_is_known_tells_what_is_done_next",
+    ),
+    Mutant(
+        "a-no-after-doubt-is-believed",
+        "takes a no for the end though an earlier request may have moved the money",
+        "tests/worker/test_settlement.py::test_what_is_known_tells_what_is_done_next",
+    ),
+    Mutant(
+        "tries-run-out-into-a-refusal",
+        "calls refused what it has asked for five times in vain",
+        "tests/worker/test_settlement.py::test_what_is_known_tells_what_is_done_next",
+    ),
+    Mutant(
+        "an-older-look-counts",
+        "believes a look that began before the last request left",
+        "tests/worker/test_settlement.py::test_what_is_known_tells_what_is_done_next",
+    ),
+    Mutant(
+        "old-promises-sent-blindly",
+        "sends what was promised long ago without looking first, as after a restored backup",
+        "tests/worker/test_sending.py::test_what_waited_long_is_looked_up_before_it_is_first_sent",
+    ),
+    Mutant(
+        "attempt-written-after-the-answer",
+        "writes down that it has sent something when the answer is there, and not before",
+        "tests/worker/test_sending.py::test_the_attempt_is_on_record_before_anything_leaves",
+    ),
+    Mutant(
+        "two-in-flight",
+        "has no constraint that keeps a payment to one request at a time",
+        "tests/worker/test_sending.py::test_the_database_itself_allows_one_in_flight",
+    ),
+    Mutant(
+        "money-counted-before-the-lock",
+        "counts what is left of a payment's money without its row lock",
+        "tests/worker/operations/test_acceptance.py::test_two_at_once_cannot_have_the_same_money",
+    ),
+    Mutant(
+        "a-lost-claim-writes",
+        "writes what came of a request though another holds the operation by then",
+        "tests/worker/test_sending.py::test_a_paused_process_completes_its_attempt_and_no_more",
+    ),
+    Mutant(
+        "sends-not-counted",
+        "does not count what it sends, so an operation that kills its workers goes on doing so",
+        "tests/worker/test_sending.py::test_after_eight_deaths_a_person_is_asked",
+    ),
+    Mutant(
+        "a-403-refuses-the-operation",
+        "takes the platform's refusal of our credentials for its refusal of the operation",
+        "tests/worker/test_sending.py::test_what_did_not_leave_is_planned_again",
+    ),
+    Mutant(
+        "a-time-out-refuses-the-operation",
+        "takes an answer that never came for a refusal of the operation",
+        "tests/worker/test_sending.py::test_every_error_says_what_is_known_of_the_money",
+    ),
+    Mutant(
+        "a-409-told-by-one-code",
+        "knows one of the platform's three ways to say that a request still runs",
+        "tests/worker/gateways/test_errors.py::test_every_ending_has_a_name",
+    ),
 )
 
 
