@@ -20,6 +20,10 @@ from worker.lifecycle import MovementKind
 from worker.operations.requests import NamesNoPayment, keep, read
 
 
+class _UsedBefore(Exception):
+    """The request's id is that of another operation, whose key this is."""
+
+
 class CannotAccept(Exception):
     """A request that nothing can be kept of but its reason; said in the journal too."""
 
@@ -52,15 +56,16 @@ def request(
     """
     try:
         asked = read(kind, given, merchant_ids, unnamed=unnamed)
-    except NamesNoPayment as error:
-        subject, problem = journal.printable(given.get("payment_id")), str(error)
-    else:
         with database.transaction() as connection:
             operation = keep(connection, asked, actor)
-        if not operation.is_other:
+            if operation.is_other:
+                raise _UsedBefore(operation.operation_key)  # so that nothing stays of what keeping it has touched
             return operation
+    except NamesNoPayment as error:
+        subject, problem = journal.printable(given.get("payment_id")), str(error)
+    except _UsedBefore as error:
         subject = f"{asked.source}/{asked.request_id}"[:160]
-        problem = f"request_id was used for another request, operation {operation.operation_key}; nothing has changed"
+        problem = f"request_id was used for another request, operation {error}; nothing has changed"
     why = f"{kind}: {problem}"
     with database.transaction() as connection:
         journal.write(connection, "request", subject, before=None, after="refused", why=why, actor=actor or "task")

@@ -100,7 +100,7 @@ def read(
         payment_id=str(payment_id),
         payment=canonical,
         merchant_id=merchant_id if _is(_MERCHANT, merchant_id) else None,
-        source=given["source"] if _is(_SOURCE, given.get("source")) else "unnamed",
+        source=given["source"] if _may_be_source(given.get("source"), ours=ours) else "unnamed",
         request_id=str(request_id) if _is(_REQUEST_ID, request_id) else f"unnamed:{unnamed}"[:128],
         amount=given["amount"] if _is_amount(given.get("amount")) else None,
         currency=given["currency"] if _is(_CURRENCY, given.get("currency")) else None,
@@ -188,7 +188,7 @@ def _problems(
     source = given.get("source")
     if not _is(_SOURCE, source):
         yield "source is missing or malformed (1 to 64 of A-Z a-z 0-9 . _ : -)"
-    elif str(source).startswith(POLICY_SOURCE) and not ours:
+    elif not _may_be_source(source, ours=ours):
         yield f"source begins with {POLICY_SOURCE}, which only payhook's own policies may"
     if not _is(_REQUEST_ID, given.get("request_id")):
         yield "request_id is missing or malformed (1 to 128 printable ASCII characters)"
@@ -215,6 +215,10 @@ _TERMS = ("reference", "reason", "on_captured")
 
 def _is(pattern: re.Pattern[str], value: Any) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _may_be_source(value: Any, *, ours: bool) -> bool:
+    return _is(_SOURCE, value) and (ours or not value.startswith(POLICY_SOURCE))
 
 
 def _is_amount(value: Any) -> bool:
