@@ -96,6 +96,11 @@ class Till:
         rows = self._rows(JournalEntry, JournalEntry.subject == "operation", JournalEntry.subject_id == str(key))
         return [(row.from_state, row.to_state, row.why) for row in rows]
 
+    def actors(self, key: int) -> list[str]:
+        """Who wrote the lines of its journal."""
+        rows = self._rows(JournalEntry, JournalEntry.subject == "operation", JournalEntry.subject_id == str(key))
+        return [row.actor for row in rows]
+
     def due_in(self, key: int) -> float | None:
         """Seconds until an operation is due, None for never."""
         with self.database.reading() as connection:
