@@ -49,6 +49,8 @@ COURSES = (
     Course((Click("refund", 60),), sale=True),
 )
 ORDERS = COURSES * 3
+#: An order that the merchant does nothing with: payhook is asked to capture it.
+KEPT = 0
 ACTS = sum(1 + len(course.clicks) for course in ORDERS)
 
 

@@ -18,7 +18,7 @@ import requests
 from ingress.cli.demo.children import ChildFailed, Children, free_port
 from ingress.cli.demo.interruptions import Ended, Interruptions
 from ingress.cli.demo.screen import Screen
-from ingress.cli.demo.shop import ACTS, ORDERS, Shop
+from ingress.cli.demo.shop import ACTS, KEPT, ORDERS, Shop
 from ingress.cli.demo.verdict import Claim, Fake, Look, Outage, claims, read_record
 from ingress.signatures import KEY_ID_HEADER, SIGNATURE_HEADER
 from sandbox import SandboxClient, SandboxRefused
@@ -35,6 +35,7 @@ DATABASE_SECONDS = 5.0
 
 #: What happens before which of the shop's acts: payhook is dead for a quarter of them, with webhooks under way.
 FAKES_AT, KILL_AT, AGAIN_AT = ACTS // 4, ACTS // 2, ACTS * 3 // 4
+ASK_AT = KILL_AT + 1
 
 #: Each webhook twice, up to a second late and in no order; what is not acknowledged comes again within seconds, where
 #: the platform takes ten minutes.
@@ -61,6 +62,7 @@ class Story:
         self._key = ("", "")
         self._fakes: list[Fake] = []
         self._outage: Outage | None = None
+        self._asking: list[subprocess.Popen[bytes]] = []
 
     def close(self) -> None:
         self._http.close()
@@ -110,7 +112,12 @@ class Story:
             "through Worldline's SDK, then captures, refunds and cancellations as in the merchant's portal. Of every"
             " change a webhook tells, twice, late and out of order: the platform promises no better.",
         )
-        at_act = {FAKES_AT: self._send_fakes, KILL_AT: self._kill, AGAIN_AT: self._start_again}
+        at_act = {
+            FAKES_AT: self._send_fakes,
+            KILL_AT: self._kill,
+            ASK_AT: lambda: self._ask(shop.made[KEPT]),
+            AGAIN_AT: self._start_again,
+        }
         for number, done in enumerate(shop.acts()):
             at_act.get(number, self._check)()
             self._screen.show(self._look(), len(shop.made), done)
@@ -144,6 +151,15 @@ class Story:
             f"{look.deliveries['queued']} are on their way to a closed door. The shop goes on.",
         )
 
+    def _ask(self, payment_id: str) -> None:
+        """Two commands that ask for the same capture; nobody waits for them here."""
+        self._screen.say(
+            "payhook operations capture,",
+            "twice, under one request id. It is stored, and waits for payhook to come back.",
+        )
+        words = ("operations", "capture", payment_id, "--request-id", "order-1-capture")
+        self._asking = [self._children.start(f"capture-{number}", *words, env=self._env) for number in (1, 2)]
+
     def _start_again(self) -> None:
         assert self._outage is not None
         self._screen.say(
@@ -160,7 +176,8 @@ class Story:
         while True:
             look = self._look()
             self._screen.show(look, len(shop.made), "catching up")
-            found = claims(look, self._fakes, self._outage, len(ORDERS))
+            asked = [child.poll() for child in self._asking]
+            found = claims(look, self._fakes, self._outage, asked, len(ORDERS))
             if all(claim.holds for claim in found) or self._screen.seconds > VERDICT_SECONDS:
                 return found
             self._check()

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from worker.database import Database
 from worker.lifecycle import payment_state
-from worker.models import Payment, WebhookEvent
+from worker.models import Operation, Payment, WebhookEvent
 
 Json = dict[str, Any]
 
@@ -63,6 +63,7 @@ class Record:
 
     events: Sequence[Json] = ()
     payments: Sequence[Json] = ()
+    operations: Sequence[Json] = ()
 
 
 @dataclass(frozen=True)
@@ -121,20 +122,23 @@ class Look:
 
 def read_record(database: Database) -> Record:
     """Read beside the running payhook, which is not disturbed by it."""
-    event, payment = WebhookEvent, Payment
+    event, payment, operation = WebhookEvent, Payment, Operation
     events = select(event.event_id, event.deliveries, event.done_at, event.outcome)
     payments = select(payment.payment_id, payment.state, *(getattr(payment, name) for name in AMOUNTS))
+    operations = select(operation.operation_uuid, operation.kind, operation.amount, operation.state)
+    asked_for = (events, payments, operations)
     with database.reading() as connection:
-        return Record(*([dict(row) for row in connection.execute(one).mappings()] for one in (events, payments)))
+        return Record(*([dict(row) for row in connection.execute(one).mappings()] for one in asked_for))
 
 
-def claims(look: Look, fakes: Sequence[Fake], outage: Outage, orders: int) -> list[Claim]:
+def claims(look: Look, fakes: Sequence[Fake], outage: Outage, asked: Sequence[int | None], orders: int) -> list[Claim]:
     """Everything the demo says of payhook; it has shown what it should when all of it holds.
 
     Args:
         look: both sides, at the end.
         fakes: the webhooks that were not the platform's.
         outage: the kill.
+        asked: how each of the commands has ended that asked for the same capture, None while it has not.
         orders: how many payments were to be made.
     """
     total, sent = len(look.acknowledged), len(look.sent)
@@ -154,6 +158,7 @@ def claims(look: Look, fakes: Sequence[Fake], outage: Outage, orders: int) -> li
         ),
         *(_turned_away(fake, look) for fake in fakes),
         _killed(look, outage),
+        _made_once(look, asked),
         Claim(
             "Every payment is as the platform has it",
             f"{look.equal} of {orders}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())),
@@ -183,6 +188,21 @@ def _killed(look: Look, outage: Outage) -> Claim:
         outage.exit_code == -SIGKILL
         and outage.started_at is not None
         and (outage.open_events > 0 or look.failed_attempts > 0),
+    )
+
+
+def _made_once(look: Look, asked: Sequence[int | None]) -> Claim:
+    ours = {row["operation_uuid"]: row["state"] for row in look.record.operations}
+    made = [
+        (one["amount"], payment["amount_captured"])
+        for payment in look.ledger
+        for one in payment["operations"]
+        if one["kind"] == "capture" and one["reference"] in ours
+    ]
+    return Claim(
+        "What was asked for twice was made once",
+        f"{len(ours)} operation, {', '.join(ours.values()) or 'none'}; {len(made)} capture at the platform",
+        set(asked) == {0} and list(ours.values()) == ["succeeded"] and len(made) == 1 and made[0][0] == made[0][1],
     )
 
 

@@ -85,6 +85,7 @@ def test_everything_it_claims_holds(demo: Callable[[], subprocess.Popen[str]], t
         "A forged webhook is answered 401",
         "A webhook signed with an unknown key is answered 401",
         "SIGKILL for payhook",
+        "payhook operations capture, twice, under one request id",
         "payhook up again, on the same file",
         "The shop is done",
         "All of it is true",
@@ -118,10 +119,13 @@ def look() -> Look:
     amounts = dict.fromkeys(
         ("amount_capture_pending", "amount_refunded", "amount_refund_pending", "amount_cancelled"), 0
     )
+    capture = {"kind": "capture", "amount": 500, "reference": "ours"}
     ledger: list[dict[str, Any]] = [
         {"payment_id": "1", "status_code": 5, "amount_authorised": 1000, "amount_captured": 0, **amounts},
         {"payment_id": "2", "status_code": 9, "amount_authorised": 500, "amount_captured": 500, **amounts},
     ]
+    for row, operations in zip(ledger, ([], [capture]), strict=True):
+        row["operations"] = operations
     told = ("event_id", "status")
     log = [dict(zip(told, line, strict=True)) for line in (("a", None), ("a", 204), ("b", 204), ("c", 204), ("c", 204))]
     events = [
@@ -131,15 +135,18 @@ def look() -> Look:
     states = ("authorised", "captured")
     payments = [{**copy.deepcopy(row), "state": state} for row, state in zip(ledger, states, strict=True)]
     deliveries = {"settling": 0, "queued": 0, "given_up": 0, "deliveries": log}
-    return Look(ledger, deliveries, Record(events, payments))
+    operations = [{"operation_uuid": "ours", "kind": "capture", "amount": 500, "state": "succeeded"}]
+    return Look(ledger, deliveries, Record(events, payments, operations))
 
 
 FAKES = (Fake("A forged webhook", "x", 401), Fake("A webhook signed with an unknown key", "y", 401))
 OUTAGE = Outage(killed_at=1.0, exit_code=-9, open_events=2, started_at=2.0)
+ASKED = (0, 0)
+ONCE = "What was asked for twice was made once"
 
 
 def false_ones(look: Look, fakes: tuple[Fake, ...] = FAKES, outage: Outage = OUTAGE, orders: int = 2) -> list[Claim]:
-    return [claim for claim in claims(look, fakes, outage, orders) if not claim.holds]
+    return [claim for claim in claims(look, fakes, outage, ASKED, orders) if not claim.holds]
 
 
 def test_a_record_like_the_ledger_is_true(look: Look) -> None:
@@ -170,6 +177,12 @@ def test_a_payment_that_differs_is_named(look: Look) -> None:
         (lambda look: look.deliveries.update(given_up=1), "Every webhook was acknowledged in the end"),
         (lambda look: look.deliveries["deliveries"][2].update(status=503), "Every webhook was acknowledged in the end"),
         (lambda look: look.record.events.append(look.record.events[0]), "What came again was stored once"),
+        (lambda look: look.record.operations.clear(), ONCE),
+        (lambda look: look.record.operations[0].update(state="accepted"), ONCE),
+        (lambda look: look.record.operations.append({"operation_uuid": "x", "state": "succeeded"}), ONCE),
+        (lambda look: look.ledger[1].update(operations=[]), ONCE),
+        (lambda look: look.ledger[1]["operations"].append(look.ledger[1]["operations"][0]), ONCE),
+        (lambda look: look.ledger[1]["operations"][0].update(amount=250), ONCE),
         (lambda look: look.record.events[0].update(event_id="x"), "A forged webhook is turned away"),
     ],
 )
@@ -216,7 +229,7 @@ def test_what_is_false_is_said_and_its_traces_kept(
     class UntrueStory(story.Story):
         def play(self) -> list[Claim]:
             look.record.payments[1]["amount_captured"] = 400
-            return claims(look, FAKES, OUTAGE, 2)
+            return claims(look, FAKES, OUTAGE, ASKED, 2)
 
     monkeypatch.setattr(story, "Story", UntrueStory)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
