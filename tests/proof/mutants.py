@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant(
         "money-counted-before-the-lock",
         "counts what is left of a payment's money without its row lock",
-        "tests/worker/operations/test_acceptance.py::test_two_at_once_cannot_have_the_same_money",
+        "tests/worker/operations/test_acceptance.py::test_a_promise_waits_for_whoever_holds_the_payment",
     ),
     Mutant(
         "a-lost-claim-writes",

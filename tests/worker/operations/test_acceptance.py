@@ -1,10 +1,12 @@
 """Which requests are promised: what is left of a payment's money, who has it already, and who comes too late."""
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from tests.worker.conftest import MERCHANT, FakePlatform, moved, view_of
 from tests.worker.till import PAYMENT, Till
@@ -425,6 +427,33 @@ def test_two_at_once_cannot_have_the_same_money(postgres: Database, platform: Fa
 
     assert sorted(till.states()).count("requested") == 5
     assert sum(one.amount for one in till.operations() if one.state != "requested") == 600
+
+
+def test_a_promise_waits_for_whoever_holds_the_payment(
+    postgres: Database, platform: FakePlatform, settings: Settings
+) -> None:
+    """A policy promises all that is left in the midst of its transaction; the request beside it counts what is left
+    after that."""
+    till = Till(postgres, platform, settings)
+    till.look()
+    key = till.ask(CAPTURE, 600)
+    with ThreadPoolExecutor(1) as pool:
+        with postgres.transaction() as connection:
+            ledger = open_ledger(connection, till.payment().payment_key)
+            beside = pool.submit(till.step, key)
+            with contextlib.suppress(TimeoutError):
+                beside.result(0.3)
+            promise = text(
+                "INSERT INTO operations (operation_uuid, merchant_id, payment_id, payment_key, kind, amount, currency,"
+                " is_final, source, request_id, request_sha256, state, generation, replayed_5xx, negative_looks,"
+                " claims, rings, planned_at, created_at) VALUES ('u', :merchant, '1', :payment, 'capture', 1000, 'EUR', false,"
+                " 'policy:p', 'r', '', 'planned', 0, 0, 0, 0, 0, now(), now())"
+            )
+            connection.execute(promise, {"merchant": MERCHANT, "payment": ledger.payment.payment_key})
+        beside.result(10)
+
+    promised = [one.amount for one in till.operations() if one.state == "planned"]
+    assert promised == [1000]
 
 
 # What was promised and is covered no longer.
