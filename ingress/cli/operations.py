@@ -156,7 +156,7 @@ def list_(as_json: bool, **given: Any) -> None:
 @key_argument
 @json_option
 def show(operation_key: int, as_json: bool) -> None:
-    """Tell all of the operation KEY: request, attempts, answers, movements, journal."""
+    """Tell all that was done about the operation KEY."""
     with opened(settings()) as database, database.reading() as connection:
         try:
             told = reports.story(connection, operation_key)
@@ -190,7 +190,7 @@ def withdraw(operation_key: int, reason: str, as_json: bool) -> None:
 @click.option("--reason", metavar="T", required=True, callback=_check_reason, help="How you know; kept in the journal.")
 @json_option
 def resolve(operation_key: int, verdict: people.Verdict, reason: str, as_json: bool) -> None:
-    """Settle the operation KEY, which is in review, by what you have found out.
+    """Settle the operation KEY, which is in review.
 
     To resend what was made after all moves the money twice: the platform takes it for something new.
     """
@@ -204,9 +204,10 @@ def resolve(operation_key: int, verdict: people.Verdict, reason: str, as_json: b
 @operations.command()
 @click.option("--reason", metavar="T", required=True, callback=_check_reason, help="Why; kept in the journal.")
 def adopt(reason: str) -> None:
-    """Let this database belong to the merchants and the platform of these settings.
+    """Let this database belong to these settings.
 
-    A database moves money for those of the first process only, so that a copy of it, started elsewhere, moves none.
+    A database moves money for the merchants and the platform of the first process only, so that a copy of it, started
+    elsewhere, moves none.
     """
     chosen = settings()
     hosts = {merchant_id: gateway.host for merchant_id, gateway in open_gateways(chosen).items()}
