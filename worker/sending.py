@@ -120,6 +120,8 @@ class Sender:
             return NOTHING
         ledger = open_ledger(connection, row.payment_key)
         operation = next(one for one in ledger.operations if one.operation_key == operation_key)
+        if operation.state in _AT_REST:  # it has ended while its payment's row was waited for
+            return NOTHING
         if operation.state == OperationState.REQUESTED:
             return self._accept(connection, ledger)
         if operation.state == OperationState.ACCEPTED:
