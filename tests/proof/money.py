@@ -100,6 +100,4 @@ def histogram(seconds: Iterable[float], edges: Sequence[float]) -> str:
 
 
 def _named(operation: Row) -> str:
-    return (
-        f"operation {operation['operation_key']} ({operation['kind']} of {operation['amount']}), {operation['state']}"
-    )
+    return f"operation {operation['operation_key']}, {operation['kind']} of {operation['amount']}, {operation['state']}"
