@@ -28,7 +28,8 @@ Wherever servers or processes are killed, frozen or overloaded, every call of ev
 and when its end is known, in a history that is judged when all is over: *ok*, *fail* (it certainly was not done) or
 *info* (nobody knows: a 503, an answer that was lost).
 
-G2 to G5 speak of money that payhook moves itself, which is not built yet, so nothing here measures them.
+What the platform did is judged by the sandbox's own ledger, joined to our operations by the reference they were sent
+with; a process that asks for money is killed by the sandbox itself, for only there is the moment of an effect known.
 
 """
 
