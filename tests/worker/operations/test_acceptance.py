@@ -446,8 +446,8 @@ def test_a_promise_waits_for_whoever_holds_the_payment(
             promise = text(
                 "INSERT INTO operations (operation_uuid, merchant_id, payment_id, payment_key, kind, amount, currency,"
                 " is_final, source, request_id, request_sha256, state, generation, replayed_5xx, negative_looks,"
-                " claims, rings, planned_at, created_at) VALUES ('u', :merchant, '1', :payment, 'capture', 1000, 'EUR', false,"
-                " 'policy:p', 'r', '', 'planned', 0, 0, 0, 0, 0, now(), now())"
+                " claims, rings, planned_at, created_at) VALUES ('u', :merchant, '1', :payment, 'capture', 1000, 'EUR',"
+                " false, 'policy:p', 'r', '', 'planned', 0, 0, 0, 0, 0, now(), now())"
             )
             connection.execute(promise, {"merchant": MERCHANT, "payment": ledger.payment.payment_key})
         beside.result(10)
