@@ -24,6 +24,7 @@ from worker.gateways.gateway import (
 )
 from worker.lifecycle import MovementKind, MovementState
 from worker.operations.ledger import Ledger
+from worker.reconciliation import STALE
 from worker.reconciliation.claims import MOST_CLAIMS
 from worker.sending import EXHAUSTED, NOTHING
 
@@ -423,15 +424,19 @@ def test_a_look_that_was_under_way_when_it_was_sent_shows_nothing(till: Till, pl
     assert (till.state(key), len(platform.sent)) == ("unknown", 1)
     assert step.payment is not None
     assert till.row(key).last_looked_at < till.row(key).first_sent_at
+    assert till.ledger().remainder() == 600
 
 
 def test_an_old_snapshot_written_late_frees_no_money_that_was_spent(till: Till, platform: FakePlatform) -> None:
     """Fetched before a capture was made and written after it: the capture stays spent."""
     key = planned(till, CAPTURE, 700)
     platform.during = lambda: till.step(key)
+    refreshed_at = till.payment().refreshed_at
 
     till.look()
 
+    payment = till.payment()
+    assert (payment.problem, payment.refreshed_at) == (STALE, refreshed_at)
     assert till.ledger().remainder() == 300
     assert till.state(key) == "accepted"
 

@@ -1,16 +1,16 @@
 """Which requests are promised: what is left of a payment's money, who has it already, and who comes too late."""
 
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
 
 from tests.worker.conftest import MERCHANT, FakePlatform, moved, view_of
 from tests.worker.till import PAYMENT, Till
-from worker.database import Database, now
+from worker.database import Database, DatabaseUnavailable, now
 from worker.gateways.gateway import Movement as Listed
 from worker.lifecycle import MovementKind, MovementState
 from worker.models import Movement
@@ -409,24 +409,22 @@ def test_a_look_that_began_before_a_request_does_not_refuse_it(till: Till, platf
 
 
 def test_two_at_once_cannot_have_the_same_money(postgres: Database, platform: FakePlatform, settings: Settings) -> None:
-    """The payment's row is locked before what is left is read."""
+    """Whoever reads what is left of a payment holds its row until the promise is committed; another waits for it."""
     till = Till(postgres, platform, settings)
     till.look()
-    keys = [till.ask(CAPTURE, 600) for _ in range(6)]
-    start = threading.Barrier(len(keys))
+    payment_key = till.payment().payment_key
 
-    def accept_one(key: int) -> None:
-        start.wait(10)
-        till.step(key)
+    def wait_a_moment() -> None:
+        with postgres.transaction() as second:
+            second.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+            open_ledger(second, payment_key)
 
-    threads = [threading.Thread(target=accept_one, args=(key,)) for key in keys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with postgres.transaction() as first:
+        open_ledger(first, payment_key)
+        with pytest.raises((DBAPIError, DatabaseUnavailable)):
+            wait_a_moment()
 
-    assert sorted(till.states()).count("requested") == 5
-    assert sum(one.amount for one in till.operations() if one.state != "requested") == 600
+    assert till.ledger().remainder() == 1000
 
 
 def test_a_promise_waits_for_whoever_holds_the_payment(
