@@ -18,8 +18,8 @@ from worker.operations.moves import move, note
 from worker.operations.requests import POLICY_SOURCE, Request, keep
 from worker.policies.policy import Wanted
 
-#: A cancellation that waits to see what becomes of a capture of ours is asked again after this.
-WAIT_SECONDS = 5.0
+#: A cancellation that waits to see what becomes of a capture of ours asks again after this, should no look tell before.
+WAIT_SECONDS = 60.0
 
 #: States of a capture of ours whose end a cancellation with ``on_captured=refund`` waits for.
 _CAPTURING = frozenset({OperationState.PLANNED.value, OperationState.SENDING.value, OperationState.UNKNOWN.value})
