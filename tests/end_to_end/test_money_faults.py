@@ -115,7 +115,7 @@ def cases(house: House, *, every: bool) -> Iterator[Case]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.proof("G2", "G3", "G4")
+@pytest.mark.proof("G2", "G3", "G4", alone=False)  # its bound is half a minute, of which it takes a fifth
 def test_however_a_call_goes_wrong_its_operation_comes_to_the_right_end(
     start: Start, postgres_url: str, rabbitmq_url: str, proof: Proof
 ) -> None:
