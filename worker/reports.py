@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from worker.database import now
 from worker.models import SWEEP_FACT, Attempt, Fact, JournalEntry, Movement, Operation, Payment, WebhookEvent
@@ -46,7 +46,7 @@ class Wanted:
 
 
 def operation(connection: Connection, operation_key: int) -> dict[str, Any]:
-    """An operation as it is shown: its columns, without what only our own processes go by.
+    """An operation: all its columns, and the request's body as the text it is.
 
     Raises:
         LookupError: there is none.
@@ -54,7 +54,7 @@ def operation(connection: Connection, operation_key: int) -> dict[str, Any]:
     row = connection.execute(_operations().where(Operation.operation_key == operation_key)).one_or_none()
     if row is None:
         raise LookupError(f"there is no operation {operation_key}")
-    return dict(row._mapping)
+    return _told(row)
 
 
 def operations(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def operations(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
         chosen = chosen.where(Operation.created_at >= wanted.since)
     if wanted.anomalies:
         chosen = chosen.where(Operation.anomaly.is_not(None))
-    return [dict(row._mapping) for row in connection.execute(chosen)]
+    return [_told(row) for row in connection.execute(chosen)]
 
 
 def story(connection: Connection, operation_key: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def story(connection: Connection, operation_key: int) -> dict[str, Any]:
     """
     told = operation(connection, operation_key)
     beside = {
-        "attempts": select(*_but(Attempt, "claim_token")).where(Attempt.operation_key == operation_key),
+        "attempts": select(Attempt.__table__).where(Attempt.operation_key == operation_key),
         "movements": select(Movement.__table__).where(Movement.payment_key == told["payment_key"]),
         "journal": select(JournalEntry.__table__).where(
             JournalEntry.subject == "operation", JournalEntry.subject_id == str(operation_key)
@@ -100,18 +100,19 @@ def story(connection: Connection, operation_key: int) -> dict[str, Any]:
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as JSON takes it: times in ISO 8601."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+    """A row as JSON takes it, for who asked: times in ISO 8601, and nothing that only our own processes go by."""
+    told = {name: value for name, value in row.items() if name not in ("request_sha256", "request_body", "claim_token")}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
 
 
 def _operations() -> Select[Any]:
-    columns = _but(Operation, "request_sha256", "request_body", "claim_token", "rings")
-    return select(*columns).join(Payment, Payment.payment_key == Operation.payment_key, isouter=True)
+    with_payment = Operation.__table__.outerjoin(Payment.__table__, Payment.payment_key == Operation.payment_key)
+    return select(*Operation.__table__.columns).select_from(with_payment)
 
 
-def _but(table: Any, *names: str) -> list[Any]:
-    """A table's columns without those: bytes, tokens and counters of the machinery tell a person nothing."""
-    return [column for column in table.__table__.columns if column.name not in names]
+def _told(row: Row[Any]) -> dict[str, Any]:
+    body = row.request_body
+    return {**row._mapping, "request_body": None if body is None else body.decode()}
 
 
 def seconds_since_sweep(connection: Connection) -> float | None:
