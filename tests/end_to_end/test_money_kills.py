@@ -28,7 +28,7 @@ WORKERS, CHILDREN = ("work-1", "work-2"), 4
 
 #: Of one round: how many payments and sales there are, and how many calls of each kind are killed at each moment. A
 #: larger proof has more rounds: what is measured is not how long a backlog takes.
-PAYMENTS, TIMES = 18, 6
+PAYMENTS, TIMES = 20, 7
 
 ENDED = "SELECT count(*) FROM operations WHERE state IN ('succeeded', 'refused', 'withdrawn', 'review')"
 
