@@ -9,7 +9,7 @@ from worker.lifecycle import OperationState
 from worker.models import Attempt, Operation
 from worker.operations.ledger import open_ledger
 from worker.operations.moves import move
-from worker.operations.settling import wake
+from worker.operations.settling import renew, wake
 
 Verdict = Literal["succeeded", "refused", "resend"]
 
@@ -63,21 +63,7 @@ def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, act
     if verdict != "resend":
         move(connection, operation, OperationState(verdict), f"resolved as {verdict}: {why}", actor=actor)
         return _woken(connection, operation)
-    move(
-        connection,
-        operation,
-        OperationState.PLANNED,
-        f"to be sent again: {why}",
-        actor=actor,
-        generation=operation.generation + 1,
-        idempotence_key=None,
-        first_sent_at=None,
-        replayed_5xx=0,
-        negative_looks=0,
-        claims=0,
-        planned_at=now(),
-        due_at=now(),
-    )
+    renew(connection, operation, f"to be sent again: {why}", actor=actor, planned_at=now())
     return _woken(connection, operation)
 
 

@@ -195,7 +195,7 @@ def _decide(
     if isinstance(action, Settle):
         _settled(connection, ledger, operation, action, told)
     elif isinstance(action, Renew):
-        _renewed(connection, operation, action)
+        renew(connection, operation, action.reason)
     elif isinstance(action, Review):
         if operation.state != OperationState.REVIEW:
             log.error("operation.review", operation_key=operation.operation_key)
@@ -253,20 +253,18 @@ def _poll_at(ledger: Ledger, operation: Row[Any]) -> datetime | None:
     return soon
 
 
-def _renewed(connection: Connection, operation: Row[Any], action: Renew) -> None:
-    move(
-        connection,
-        operation,
-        OperationState.PLANNED,
-        action.reason,
-        generation=operation.generation + 1,
-        idempotence_key=None,
-        first_sent_at=None,
-        replayed_5xx=0,
-        negative_looks=0,
-        claims=0,
-        due_at=now(),
-    )
+def renew(connection: Connection, operation: Row[Any], why: str, **values: Any) -> None:
+    """Plan an operation again, a generation on: with another idempotence key.
+
+    Args:
+        connection: a transaction that holds its payment's row.
+        operation: its row.
+        why: for a person.
+        values: as `worker.operations.moves.move` has them.
+    """
+    anew: dict[str, Any] = {"idempotence_key": None, "first_sent_at": None, "due_at": now()}
+    anew |= {"generation": operation.generation + 1, **dict.fromkeys(("replayed_5xx", "negative_looks", "claims"), 0)}
+    move(connection, operation, OperationState.PLANNED, why, **{**anew, **values})
 
 
 def _waits(connection: Connection, operation: Row[Any], evidence: Evidence, due: datetime, told: str | None) -> None:
