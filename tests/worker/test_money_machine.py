@@ -39,7 +39,7 @@ from worker.models import Attempt, Base, JournalEntry, Movement, Operation, Paym
 from worker.operations import people
 from worker.reconciliation import Reconciler, claims, writing
 from worker.rescue import sweep
-from worker.sending import Sender
+from worker.sending import Sender, claim
 
 SETTINGS = settings_of()
 OURS = frozenset([MERCHANT])
@@ -637,7 +637,7 @@ def opened(url: str, clock: Clock) -> SteppedDatabase:
 def ground(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     """A database of each kind in turn, and one clock for it and the processes."""
     clock = Clock()
-    modules: tuple[ModuleType, ...] = (sending, claims, writing)
+    modules: tuple[ModuleType, ...] = (sending, claim, claims, writing)
     for module in modules:
         monkeypatch.setattr(module, "time", clock)
     name = "sqlite_url" if request.param == "sqlite" else "emptied_postgres_url"

@@ -3,8 +3,10 @@
 requests.py     from a message to a row, which is the first thing that happens to it
 ledger.py       a payment's movements and operations under its row lock, and how much of its money is left
 acceptance.py   requested → planned or refused; what policies want
+linking.py      which of what the platform lists is which of ours
+evidence.py     what the record knows of an operation, as `worker.settlement` asks for it
 settling.py     what a look or an answer says of the open operations, carried out as `worker.settlement` decides
-moves.py        a change of state: checked, journalled
+moves.py        a change of state: checked, journalled; an anomaly, noted once
 people.py       withdrawn, resolved: what a person decides
 fingerprint.py  which platform this database belongs to
 """

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, null, update
 
 from worker import journal
 from worker.lifecycle import ABSORBING, OPERATION_MOVES, OperationState
 from worker.models import Operation
+
+log = structlog.get_logger("payhook.operations")
 
 
 def move(
@@ -64,3 +67,14 @@ def note(
         why=why,
         actor=actor,
     )
+
+
+def note_anomaly(connection: Connection, operation: Row[Any], anomaly: str) -> None:
+    """Mark an operation with what the platform shows against it, once, for a person; nothing else changes."""
+    if operation.anomaly == anomaly:
+        return
+    log.error("operation.anomaly", operation_key=operation.operation_key, state=operation.state)
+    connection.execute(
+        update(Operation).where(Operation.operation_key == operation.operation_key).values(anomaly=anomaly)
+    )
+    note(connection, operation, f"anomaly: {anomaly}")

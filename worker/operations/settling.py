@@ -7,24 +7,12 @@ import structlog
 from sqlalchemy import Connection, Row, select, update
 
 from worker.database import now
-from worker.lifecycle import ABSORBING, MovementKind, MovementState, OperationState, PaymentState, lists_are_read
-from worker.models import Attempt, Movement, Operation
+from worker.lifecycle import ABSORBING, MovementState, OperationState
+from worker.models import Operation
+from worker.operations.evidence import evidence_of, is_under_way, was_searched
 from worker.operations.ledger import Ledger, open_ledger
-from worker.operations.moves import move, note
-from worker.settings import Settings
-from worker.settlement import (
-    OUTCOMES,
-    Action,
-    Answer,
-    Evidence,
-    Pace,
-    Renew,
-    Review,
-    Settle,
-    decide,
-    unseen,
-)
-from worker.settlement import Attempt as AttemptSeen
+from worker.operations.moves import move, note_anomaly
+from worker.settlement import OUTCOMES, Action, Evidence, Pace, Renew, Review, Settle, decide, unseen
 
 log = structlog.get_logger("payhook.operations")
 
@@ -37,62 +25,6 @@ UNNAMED_POLL = timedelta(minutes=15)
 
 #: What waits for a look or for its turn is woken when that comes; should nobody do so, it asks again after this.
 WAITING_SECONDS = 60.0
-
-
-def pace_of(settings: Settings) -> Pace:
-    """How long things take, by the settings."""
-    return Pace(
-        key_seconds=settings.key_seconds,
-        settling_seconds=settings.settling_seconds,
-        stale_seconds=settings.settling_seconds,
-        retry_max_seconds=settings.retry_max_seconds,
-        unknown_max_seconds=settings.poll_moving_seconds[1],
-    )
-
-
-def link(connection: Connection, payment_key: int) -> Ledger:
-    """Link what the platform lists to the operations of ours that it names as its reference.
-
-    An operation has one movement. A second one of the same reference would be the same money moved twice: it stays
-    unlinked, counts like anybody's, and is shown as an anomaly.
-    """
-    ledger = open_ledger(connection, payment_key)
-    linked = {one.operation_key for one in ledger.movements}
-    ours = {one.operation_uuid: one for one in ledger.operations}
-    for movement in ledger.movements:
-        operation = ours.get(movement.reference) if movement.operation_key is None else None
-        if operation is None or (movement.kind != operation.kind and operation.state != OperationState.REQUESTED):
-            continue
-        if operation.operation_key in linked:
-            _again(connection, operation, movement)
-            continue
-        linked.add(operation.operation_key)
-        _link(connection, movement, operation)
-    ledger = open_ledger(connection, payment_key)
-    return open_ledger(connection, payment_key) if _link_unnamed(connection, ledger) else ledger
-
-
-def _link_unnamed(connection: Connection, ledger: Ledger) -> bool:
-    """Link what the platform accepted without naming its operation, and lists without our reference: the one movement
-    it can be, if there is one, and no other operation that it could be instead."""
-    waiting = [
-        one for one in ledger.operations if one.state == OperationState.ACCEPTED and ledger.movement_of(one) is None
-    ]
-    for operation in waiting:
-        alike = [one for one in waiting if (one.kind, one.amount) == (operation.kind, operation.amount)]
-        found = [one for one in ledger.movements if _could_be(one, operation, operation.first_sent_at)]
-        if len(alike) == 1 and len(found) == 1:
-            _link(connection, found[0], operation)
-            note(connection, operation, f"it is {found[0].platform_operation_id}: the only one that it can be")
-            return True
-    return False
-
-
-def _link(connection: Connection, movement: Row[Any], operation: Row[Any]) -> None:
-    chosen = Movement.movement_key == movement.movement_key
-    connection.execute(update(Movement).where(chosen).values(operation_key=operation.operation_key))
-    named = {"platform_operation_id": movement.platform_operation_id}
-    connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**named))
 
 
 def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pace) -> Ledger:
@@ -108,11 +40,12 @@ def settle(connection: Connection, ledger: Ledger, looked_at: datetime, pace: Pa
         movement = ledger.movement_of(operation)
         if operation.state in _OVER:
             _contradicted(connection, operation, movement)
-        elif movement is not None and not _under_way(operation, ledger):
-            _settled(connection, ledger, operation, OUTCOMES[MovementState(movement.state)], None)
-        elif not _was_searched(ledger, operation):
             continue
-        elif operation.state in _SEARCHED or (operation.state == _SENDING and not _under_way(operation, ledger)):
+        if movement is not None and not is_under_way(operation, ledger):
+            _settled(connection, ledger, operation, OUTCOMES[MovementState(movement.state)], None)
+        elif not was_searched(ledger, operation):
+            continue
+        elif operation.state in _SEARCHED or (operation.state == _SENDING and not is_under_way(operation, ledger)):
             _not_seen(connection, ledger, operation, looked_at, pace)
         else:
             continue
@@ -151,31 +84,6 @@ def advance(connection: Connection, ledger: Ledger, operation: Row[Any], pace: P
         told: what the last attempt was answered, safe to store.
     """
     return _decide(connection, ledger, operation, evidence_of(connection, ledger, operation), pace, told)
-
-
-def evidence_of(connection: Connection, ledger: Ledger, operation: Row[Any]) -> Evidence:
-    """All that the record knows of an operation."""
-    rows = connection.execute(
-        select(Attempt.generation, Attempt.started_at, Attempt.outcome)
-        .where(Attempt.operation_key == operation.operation_key)
-        .order_by(Attempt.attempt_key)
-    ).all()
-    attempts = tuple(AttemptSeen(row.generation, row.started_at, row.outcome and Answer(row.outcome)) for row in rows)
-    movement = ledger.movement_of(operation)
-    sent = [one.started_at for one in attempts if one.answer is not Answer.NOT_SENT]
-    # Not those from before a person had it sent again: what they moved was known then.
-    since = next((at for at in sent if at >= operation.planned_at), operation.planned_at)
-    return Evidence(
-        kind=MovementKind(operation.kind),
-        planned_at=operation.planned_at,
-        generation=operation.generation,
-        attempts=attempts,
-        movement=MovementState(movement.state) if movement else None,
-        looked_at=operation.last_looked_at,
-        negative_looks=operation.negative_looks,
-        candidates=sum(_could_be(one, operation, since) for one in ledger.movements),
-        covered=ledger.lists_room_for(operation) if sent else ledger.covers(operation),
-    )
 
 
 def _not_seen(connection: Connection, ledger: Ledger, operation: Row[Any], looked_at: datetime, pace: Pace) -> None:
@@ -283,67 +191,12 @@ def _contradicted(connection: Connection, operation: Row[Any], movement: Row[Any
     """What is final stays so; that the platform shows otherwise is noted once, for a person."""
     if movement is None or (movement.state == MovementState.REFUSED) == (operation.state != OperationState.SUCCEEDED):
         return
-    _anomaly(
+    note_anomaly(
         connection,
         operation,
         f"it is {operation.state} here, and the platform lists {movement.platform_operation_id} of "
         f"{movement.amount} {movement.currency} as {movement.state} ({movement.status_code})",
     )
-
-
-def _again(connection: Connection, operation: Row[Any], movement: Row[Any]) -> None:
-    if movement.state != MovementState.REFUSED:
-        told = f"{movement.platform_operation_id} of {movement.amount} {movement.currency}"
-        _anomaly(connection, operation, f"the platform lists it more than once: {told} too")
-
-
-def _anomaly(connection: Connection, operation: Row[Any], anomaly: str) -> None:
-    if operation.anomaly == anomaly:
-        return
-    log.error("operation.anomaly", operation_key=operation.operation_key, state=operation.state)
-    connection.execute(
-        update(Operation).where(Operation.operation_key == operation.operation_key).values(anomaly=anomaly)
-    )
-    note(connection, operation, f"anomaly: {anomaly}")
-
-
-def _was_searched(ledger: Ledger, operation: Row[Any]) -> bool:
-    """Whether the look has read the list that the operation would stand in; what was never sent stands in none."""
-    payment = ledger.payment
-    if operation.first_sent_at is None and operation.generation == 0:
-        return True
-    if not lists_are_read(PaymentState(payment.state), payment.status_code):
-        return False
-    if operation.kind != MovementKind.REFUND or payment.state in (PaymentState.CAPTURED, PaymentState.REFUNDED):
-        return True
-    captures = (one for one in ledger.movements if one.kind == MovementKind.CAPTURE)
-    return any(one.last_seen_at >= payment.refreshed_at for one in captures)  # then refunds were asked for too
-
-
-def _under_way(operation: Row[Any], ledger: Ledger) -> bool:
-    """Whether its request is on its way right now: whoever sent it will say what came of it."""
-    return bool(
-        operation.state == _SENDING
-        and operation.claimed_until is not None
-        and operation.claimed_until > ledger.payment.at
-    )
-
-
-def _could_be(movement: Row[Any], operation: Row[Any], since: datetime) -> bool:
-    """Whether a movement that names nobody could be an operation's."""
-    return bool(
-        movement.operation_key is None
-        and movement.reference is None
-        and (movement.kind, movement.amount, movement.currency)
-        == (operation.kind, operation.amount, operation.currency)
-        and movement.first_seen_at >= since
-    )
-
-
-_SENDING = OperationState.SENDING.value
-_OVER = frozenset(state.value for state in ABSORBING)
-#: Looked for among what the platform lists. One that is planned can be there too: from before a backup was restored.
-_SEARCHED = frozenset({OperationState.PLANNED, OperationState.UNKNOWN, OperationState.ACCEPTED})
 
 
 def free_every_claim(connection: Connection) -> int:
@@ -357,3 +210,9 @@ def free_every_claim(connection: Connection) -> int:
         why = "its worker ended before it saw the answer"
         move(connection, operation, OperationState.UNKNOWN, why, reason=why, due_at=now())
     return len(sending)
+
+
+_SENDING = OperationState.SENDING.value
+_OVER = frozenset(state.value for state in ABSORBING)
+#: Looked for among what the platform lists. One that is planned can be there too: from before a backup was restored.
+_SEARCHED = frozenset({OperationState.PLANNED, OperationState.UNKNOWN, OperationState.ACCEPTED})

@@ -10,9 +10,11 @@ from worker.database import UtcTime, least
 from worker.lifecycle import MovementKind, OperationState, PaymentState
 from worker.models import Payment
 from worker.operations.acceptance import accept_requested, promise_wanted, refuse_requested
+from worker.operations.evidence import pace_of
 from worker.operations.ledger import Ledger, open_ledger
+from worker.operations.linking import link
 from worker.operations.requests import POLICY_SOURCE
-from worker.operations.settling import link, pace_of, settle, wake
+from worker.operations.settling import settle, wake
 from worker.policies import PaymentFacts, Policy, asked
 from worker.reconciliation.claims import Claim
 from worker.settings import Settings

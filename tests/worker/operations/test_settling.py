@@ -10,7 +10,8 @@ from tests.worker.till import PAYMENT, Till
 from worker.gateways.gateway import Movement as Listed
 from worker.gateways.gateway import OutcomeUnknown
 from worker.lifecycle import MovementKind, MovementState
-from worker.operations.settling import free_every_claim, pace_of
+from worker.operations.evidence import pace_of
+from worker.operations.settling import free_every_claim
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
 PENDING, DONE, REFUSED = MovementState.PENDING, MovementState.DONE, MovementState.REFUSED

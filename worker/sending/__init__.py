@@ -12,37 +12,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from worker.database import Database, insert_into, now, seconds_from_now
-from worker.gateways.gateway import (
-    CredentialsRefused,
-    Gateway,
-    GatewayError,
-    InProgress,
-    Movement,
-    NotAllowed,
-    NotSent,
-    Order,
-    OutcomeUnknown,
-    PaymentUnknown,
-    Receipt,
-    Refused,
-)
-from worker.lifecycle import ABSORBING, MovementKind, OperationState
+from worker.database import Database, now, seconds_from_now
+from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown
+from worker.lifecycle import ABSORBING, OperationState
 from worker.logs import place_of
 from worker.models import Attempt, Operation
-from worker.models import Movement as MovementRow
 from worker.operations.acceptance import accept_requested
+from worker.operations.evidence import pace_of
 from worker.operations.fingerprint import stranger
 from worker.operations.ledger import Ledger, open_ledger
 from worker.operations.moves import move, note
-from worker.operations.settling import WAITING_SECONDS, advance, pace_of, wake
+from worker.operations.settling import WAITING_SECONDS, advance, wake
 from worker.reconciliation.claims import MOST_CLAIMS, want
 from worker.reconciliation.writing import write_insistently
+from worker.sending.answers import Outcome, answer_of, complete, keep_movement, log_answer, release
+from worker.sending.claim import Claim, idempotence_key, order_of
 from worker.settings import Settings
-from worker.settlement import Answer, Look, Send
+from worker.settlement import Look, Send
 
 log = structlog.get_logger("payhook.sending")
 
@@ -67,22 +56,6 @@ class Follow:
 
 
 NOTHING = Follow()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to send an operation once, and to write what came of it."""
-
-    operation: Row[Any]  # as it was before it was claimed
-    payment_key: int
-    attempt_key: int
-    token: str
-    order: Order
-    started: float  # monotonic, taken before the lease began
-
-    def seconds_left(self, settings: Settings) -> float:
-        """What is left of the time everything under this claim may take."""
-        return settings.claim_seconds - (time.monotonic() - self.started)
 
 
 class Sender:
@@ -188,7 +161,7 @@ class Sender:
             log.error("operation.review", operation_key=operation_key)
             move(connection, operation, OperationState.REVIEW, EXHAUSTED)
             return NOTHING
-        order = _order(gateway, ledger, operation)
+        order = order_of(gateway, ledger, operation)
         lease = seconds_from_now(self._settings.lease_seconds)
         move(
             connection,
@@ -231,14 +204,14 @@ class Sender:
             seconds = claim.seconds_left(self._settings)
             if seconds <= 0:
                 raise NotSent("nothing left: the claim's time was over before it was sent")
-            outcome: Movement | Receipt | GatewayError = gateway.send(claim.order, seconds=seconds)
+            outcome: Outcome = gateway.send(claim.order, seconds=seconds)
         except GatewayError as error:
             outcome = error
         except Exception as error:  # a fault of ours, when the request may have left
             log.error("send.broke", error=type(error).__name__, where=place_of(error))
             outcome = OutcomeUnknown(f"a fault of payhook: {type(error).__name__}")
         milliseconds = int((time.monotonic() - began) * 1000)
-        _log(claim, outcome, milliseconds)
+        log_answer(claim, outcome, milliseconds)
 
         def left() -> float:
             return claim.seconds_left(self._settings)
@@ -248,20 +221,18 @@ class Sender:
 
         return write_insistently(self._database, write, left, operation_key=claim.operation.operation_key)
 
-    def _answered(
-        self, connection: Connection, claim: Claim, outcome: Movement | Receipt | GatewayError, milliseconds: int
-    ) -> Follow:
+    def _answered(self, connection: Connection, claim: Claim, outcome: Outcome, milliseconds: int) -> Follow:
         """Complete the attempt; and if the operation is still ours, write what became of it."""
-        answer = _answer(outcome)
+        answer = answer_of(outcome)
         ledger = open_ledger(connection, claim.payment_key)
         operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
-        _complete(connection, claim, answer, outcome, milliseconds)
+        complete(connection, claim, answer, outcome, milliseconds)
         if operation.claim_token != claim.token:
             log.warning("claim.lost", operation_key=operation.operation_key)
             return self._look(connection, ledger)
-        _released(connection, claim, answer)
+        release(connection, claim, answer)
         if isinstance(outcome, Movement):
-            _keep_movement(connection, claim, outcome, is_linked=ledger.movement_of(operation) is not None)
+            keep_movement(connection, claim, outcome, is_linked=ledger.movement_of(operation) is not None)
         seconds = want(connection, claim.payment_key)
         ledger = open_ledger(connection, claim.payment_key)
         operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
@@ -277,122 +248,10 @@ class Sender:
         return Follow(follow.operations, (claim.payment_key, max(seconds, self._settings.gap_seconds)))
 
 
-def _order(gateway: Gateway, ledger: Ledger, operation: Row[Any]) -> Order:
-    """What leaves: composed once and stored, for the platform answers a key's later requests as it did the first."""
-    terms = operation.terms or {}
-    kind = MovementKind(operation.kind)
-    body = operation.request_body or gateway.compose(
-        kind,
-        operation.amount,
-        operation.currency,
-        is_final=operation.is_final,
-        reference=operation.operation_uuid,
-        group_reference=terms.get("reference"),
-        reason=terms.get("reason"),
-    )
-    return Order(
-        kind=kind,
-        payment_id=ledger.payment.payment_id,
-        amount=operation.amount,
-        currency=operation.currency,
-        reference=operation.operation_uuid,
-        idempotence_key=operation.idempotence_key or idempotence_key(operation.operation_uuid, operation.generation),
-        body=body,
-    )
-
-
-def idempotence_key(operation_uuid: str, generation: int) -> str:
-    """The key of an operation's requests: the same for each of a generation, at most 40 ASCII characters."""
-    return f"ph-{uuid.UUID(operation_uuid).hex}-{generation}"
-
-
-def _complete(
-    connection: Connection, claim: Claim, answer: Answer, outcome: Movement | Receipt | GatewayError, milliseconds: int
-) -> None:
-    error = outcome if isinstance(outcome, GatewayError) else None
-    connection.execute(
-        update(Attempt)
-        .where(Attempt.attempt_key == claim.attempt_key)
-        .values(
-            finished_at=now(),
-            outcome=answer.value,
-            http_status=error.http_status if error else None,
-            error_id=error.error_id if error else None,
-            duration_ms=milliseconds,
-        )
-    )
-
-
-def _released(connection: Connection, claim: Claim, answer: Answer) -> None:
-    """The claim is over: what did not leave was not sent, and what was answered did not kill its worker."""
-    values: dict[str, Any] = {"claims": 0, "claimed_until": None, "claim_token": None}
-    if answer is Answer.NOT_SENT:
-        values |= {"first_sent_at": claim.operation.first_sent_at, "last_sent_at": claim.operation.last_sent_at}
-    if answer is Answer.REPLAYED_ERROR:
-        values["replayed_5xx"] = Operation.replayed_5xx + 1
-    key = claim.operation.operation_key
-    connection.execute(update(Operation).where(Operation.operation_key == key).values(**values))
-
-
-def _keep_movement(connection: Connection, claim: Claim, movement: Movement, *, is_linked: bool) -> None:
-    """The movement that the answer names. One that a look has kept meanwhile is linked, and is no older than this."""
-    operation_key = None if is_linked else claim.operation.operation_key
-    statement = insert_into(MovementRow, connection).values(
-        merchant_id=claim.operation.merchant_id,
-        platform_operation_id=movement.platform_operation_id,
-        payment_key=claim.payment_key,
-        operation_key=operation_key,
-        kind=movement.kind.value,
-        state=movement.state.value,
-        amount=movement.amount,
-        currency=movement.currency,
-        status=movement.status,
-        status_code=movement.status_code,
-        reference=movement.reference,
-        first_seen_at=now(),
-        last_seen_at=now(),
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["merchant_id", "platform_operation_id"],
-            set_={"operation_key": func.coalesce(MovementRow.operation_key, statement.excluded.operation_key)},
-        )
-    )
-
-
-def _answer(outcome: Movement | Receipt | GatewayError) -> Answer:
-    """What an attempt's end says of the money."""
-    if isinstance(outcome, Movement):
-        return Answer.DONE
-    if isinstance(outcome, Receipt):
-        return Answer.ACCEPTED
-    if isinstance(outcome, NotSent | CredentialsRefused):
-        return Answer.NOT_SENT
-    if isinstance(outcome, NotAllowed):
-        return Answer.NOT_ALLOWED
-    if isinstance(outcome, Refused | PaymentUnknown):
-        return Answer.REFUSED
-    if isinstance(outcome, InProgress):
-        return Answer.IN_PROGRESS
-    return Answer.REPLAYED_ERROR if outcome.replayed and (outcome.http_status or 0) >= 500 else Answer.UNCLEAR
-
-
-def _log(claim: Claim, outcome: Movement | Receipt | GatewayError, milliseconds: int) -> None:
-    said = {"told": outcome.told} if isinstance(outcome, GatewayError) else {"status_code": outcome.status_code}
-    log.info(
-        "operation.sent",
-        operation_key=claim.operation.operation_key,
-        payment_key=claim.payment_key,
-        kind=claim.order.kind.value,
-        amount=claim.order.amount,
-        currency=claim.order.currency,
-        answer=_answer(outcome).value,
-        duration_ms=milliseconds,
-        **said,
-    )
-
-
 def _age(ledger: Ledger) -> float | None:
     """Seconds since the payment was last looked at, None when it never was."""
     payment = ledger.payment
     return None if payment.refreshed_at is None else (payment.at - payment.refreshed_at).total_seconds()
+
+
+__all__ = ["EXHAUSTED", "NOTHING", "Claim", "Follow", "Sender", "idempotence_key"]
