@@ -26,7 +26,7 @@ MOST_CONNECTIONS = 100
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.proof("G1", "G6", alone=False)  # its bounds are a minute
+@pytest.mark.proof("G1", "G6")
 def test_what_was_acknowledged_is_reconciled_whatever_is_killed(
     start: Start,
     postgres_url: str,

@@ -134,6 +134,7 @@ def url(request: pytest.FixtureRequest, migrated_sqlite_file: Path, tmp_path: Pa
 @pytest.fixture
 def house(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs_as_they_were: None) -> Iterator[House]:
     """The settings of one merchant in the environment, and nothing else of ours."""
+    structlog.reset_defaults()  # whatever ran before in this process
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # a worker's logs are no part of a command's
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PAYHOOK_")]:
