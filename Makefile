@@ -38,7 +38,7 @@ test: .venv/ready ## Check everything: style, types, import arrows, tests with r
 .PHONY: prove
 prove: .venv/ready ## Measure every promise in full, under real kills (under 45 minutes), and write docs/proof.md.
 	tests/servers/install.sh
-	$(BIN)/python -m tests.proof.prove $(if $(SEED),--seed=$(SEED))
+	$(BIN)/python -m tests.proof.prove $(if $(SEED),--seed=$(SEED)) $(if $(ONLY),--only=$(ONLY))
 
 .PHONY: bench
 bench: .venv/ready ## Measure beside the naive version, about ten minutes; writes docs/performance.md.

@@ -8,7 +8,6 @@ import subprocess
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +68,26 @@ def write(page: Path, run: Run) -> None:
     page.write_text(HEAD + _about(run) + _figures([json.loads(line) for line in lines]) + _fates(run.fates))
 
 
+def write_part(page: Path, run: Run) -> None:
+    """Write the figures and the fates of one part in place of those that the page has of them."""
+    before, _, rest = page.read_text().partition("\n## Figures\n")
+    about = before.partition("## The run\n")[2]
+    head = f"{HEAD}## The run\n{about}"
+    figures, _, mutants = rest.partition("\n## Mutants\n")
+    lines = [json.loads(line) for line in run.figures.read_text().splitlines()]
+    measured = _sections(lines)
+    told = f"Measured {_when(run)}, {_outcome(run)}, at revision {_revision()}.\n"
+    kept = [section for section in figures.split("\n### ") if section.splitlines()[0] not in measured]
+    parts = [*kept, *(f"{title}\n\n{told}{table}" for title, table in measured.items())]
+    rows = {line.split("`")[1]: line for line in mutants.splitlines() if line.startswith("| `")}
+    rows |= {fate.mutant.name: _row(fate) for fate in run.fates}
+    page.write_text(f"{head}\n## Figures\n" + "\n### ".join(parts) + _table_of_fates(list(rows.values())))
+
+
 def _about(run: Run) -> str:
-    minutes = (time.time() - run.began) / 60
     facts = {
-        "when": f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(run.began))} UTC, in {minutes:.0f} minutes",
-        "outcome": "every proof held" if run.held else "**a proof failed**",
+        "when": _when(run),
+        "outcome": _outcome(run),
         "revision": _revision(),
         "seed": f"{run.seed} (`make prove SEED=…` takes another)",
         "machine": f"{os.cpu_count()} cores, {_memory()} GiB, {platform.system()} {platform.release()}",
@@ -84,30 +98,50 @@ def _about(run: Run) -> str:
     return "## The run\n\n| | |\n| --- | --- |\n" + "".join(f"| {name} | {fact} |\n" for name, fact in facts.items())
 
 
+def _when(run: Run) -> str:
+    minutes = (time.time() - run.began) / 60
+    return f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(run.began))} UTC, in {minutes:.0f} minutes"
+
+
+def _outcome(run: Run) -> str:
+    return "every proof held" if run.held else "**a proof failed**"
+
+
 def _figures(figures: list[dict[str, Any]]) -> str:
     text = "\n## Figures\n\n*injected* is how often a fault was there, and how often it has to be.\n"
-    for (proof, promises), measured in groupby(figures, lambda line: (line["proof"], tuple(line["promises"]))):
-        text += f"\n### {', '.join(promises)}: {_sentence(proof)}\n\n"
-        text += "| | measured | promised or required |\n| --- | --- | --- |\n"
-        for line in measured:
-            text += f"| {line['what']} | {line['measured']} | {line['promised'] or ''} |\n"
-    return text
+    return text + "".join(f"\n### {title}\n{table}" for title, table in _sections(figures).items())
+
+
+def _sections(figures: list[dict[str, Any]]) -> dict[str, str]:
+    """A table for each proof, by its title. Two processes may have written at a time."""
+    sections: dict[str, str] = {}
+    for line in figures:
+        title = f"{', '.join(line['promises'])}: {_sentence(line['proof'])}"
+        table = sections.get(title, "\n| | measured | promised or required |\n| --- | --- | --- |\n")
+        sections[title] = table + f"| {line['what']} | {line['measured']} | {line['promised'] or ''} |\n"
+    return sections
 
 
 def _fates(fates: list[Fate]) -> str:
-    text = f"""
+    return _table_of_fates([_row(fate) for fate in fates])
+
+
+def _row(fate: Fate) -> str:
+    test = fate.mutant.proof.partition("::")[2]
+    return f"| `{fate.mutant.name}` | {fate.mutant.fault} | `{test}` | {fate.told} |"
+
+
+def _table_of_fates(rows: list[str]) -> str:
+    killed = sum(row.endswith("| killed |") for row in rows)
+    return f"""
 ## Mutants
 
 Faults that were put into a copy of payhook one at a time (`tests/proof/mutants/`), and the test that had to fail for
-each; all of these tests pass without a mutant. {sum(fate.killed for fate in fates)} of {len(fates)} were killed.
+each; all of these tests pass without a mutant. {killed} of {len(rows)} were killed.
 
 | mutant | what it does | the test that must fail | |
 | --- | --- | --- | --- |
-"""
-    for fate in fates:
-        test = fate.mutant.proof.partition("::")[2]
-        text += f"| `{fate.mutant.name}` | {fate.mutant.fault} | `{test}` | {fate.told} |\n"
-    return text
+""" + "".join(f"{row}\n" for row in rows)
 
 
 def _sentence(test: str) -> str:

@@ -654,7 +654,7 @@ def test_money_moves_once_whatever_overtakes_or_dies(ground: Ground, proof: Proo
     """Requests, their sends, settlements and looks in any order of their transactions, with faults of the platform
     and the database, deaths in between, hours gone by, people and a portal: nothing moves twice, no more is promised
     or moved than there is, no end is untrue; once the faults stop everything ends, and the record is the truth."""
-    examples = proof.size(25, 250) if ground.database.is_sqlite else proof.size(16, 80)
+    examples = proof.size(25, 100) if ground.database.is_sqlite else proof.size(16, 40)
     run = seed(proof.seed)(lambda: MoneyMachine(ground))
 
     run_state_machine_as_test(
@@ -672,10 +672,10 @@ def test_money_moves_once_whatever_overtakes_or_dies(ground: Ground, proof: Proo
     for what, count in sorted(ground.seen.items()):
         proof.figure(what, count)
     faults = set(Fate) - {Fate.OK, Fate.AT_ONCE}
-    proof.injected("effects", ground.seen["effect"], at_least=proof.size(8, 80))
-    proof.injected("faults of requests", sum(ground.seen[fate] for fate in faults), at_least=proof.size(4, 40))
+    proof.injected("effects", ground.seen["effect"], at_least=proof.size(8, 30))
+    proof.injected("faults of requests", sum(ground.seen[fate] for fate in faults), at_least=proof.size(4, 15))
     deaths = sum(count for what, count in ground.seen.items() if what.startswith("died"))
-    proof.injected("deaths", deaths, at_least=proof.size(8, 80))
+    proof.injected("deaths", deaths, at_least=proof.size(8, 30))
     if not ground.database.is_sqlite:
         waits = ground.seen["waited for another's transaction"]
-        proof.injected("transactions that waited for another", waits, at_least=proof.size(3, 30))
+        proof.injected("transactions that waited for another", waits, at_least=proof.size(3, 10))
