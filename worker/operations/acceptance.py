@@ -16,10 +16,8 @@ from worker.models import Operation
 from worker.operations.ledger import Ledger, open_ledger
 from worker.operations.moves import move, note
 from worker.operations.requests import POLICY_SOURCE, Request, keep
+from worker.operations.settling import WAITING_SECONDS
 from worker.policies.policy import Wanted
-
-#: A cancellation that waits to see what becomes of a capture of ours asks again after this, should no look tell before.
-WAIT_SECONDS = 60.0
 
 #: States of a capture of ours whose end a cancellation with ``on_captured=refund`` waits for.
 _CAPTURING = frozenset({OperationState.PLANNED.value, OperationState.SENDING.value, OperationState.UNKNOWN.value})
@@ -173,11 +171,8 @@ def _amount_of_refund_instead(ledger: Ledger, operation: Row[Any], no: No) -> in
         No: there is no capture, or it does not fit.
         NotYet: a capture of ours may or may not come about.
     """
-    listed = {one.operation_key for one in ledger.movements}
-    if any(
-        one.kind == MovementKind.CAPTURE and one.state in _CAPTURING and one.operation_key not in listed
-        for one in ledger.operations
-    ):
+    captures = (one for one in ledger.operations if one.kind == MovementKind.CAPTURE and one.state in _CAPTURING)
+    if any(ledger.movement_of(one) is None for one in captures):
         raise NotYet("waits for what becomes of a capture that is on its way")
     if ledger.refundable(pending=True) <= 0:
         raise no
@@ -185,7 +180,7 @@ def _amount_of_refund_instead(ledger: Ledger, operation: Row[Any], no: No) -> in
 
 
 def _put_off(connection: Connection, operation: Row[Any], why: str) -> None:
-    later = {"due_at": seconds_from_now(WAIT_SECONDS), "reason": why}
+    later = {"due_at": seconds_from_now(WAITING_SECONDS), "reason": why}
     connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**later))
     if operation.reason != why:
         note(connection, operation, why)

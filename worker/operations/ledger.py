@@ -31,6 +31,10 @@ class Ledger:
     movements: tuple[Row[Any], ...]
     operations: tuple[Row[Any], ...]  # every one of the payment, in the order of their promises
 
+    def operation(self, operation_key: int) -> Row[Any]:
+        """One of the payment's operations, as it is now."""
+        return next(one for one in self.operations if one.operation_key == operation_key)
+
     def movement_of(self, operation: Row[Any]) -> Row[Any] | None:
         """What the platform lists for an operation of ours, once the two are linked."""
         return next((one for one in self.movements if one.operation_key == operation.operation_key), None)

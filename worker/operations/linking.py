@@ -19,6 +19,7 @@ def link(connection: Connection, payment_key: int) -> Ledger:
     """
     ledger = open_ledger(connection, payment_key)
     linked = {one.operation_key for one in ledger.movements}
+    before = len(linked)
     ours = {one.operation_uuid: one for one in ledger.operations}
     for movement in ledger.movements:
         operation = ours.get(movement.reference) if movement.operation_key is None else None
@@ -29,7 +30,8 @@ def link(connection: Connection, payment_key: int) -> Ledger:
             continue
         linked.add(operation.operation_key)
         _link(connection, movement, operation)
-    ledger = open_ledger(connection, payment_key)
+    if len(linked) > before:
+        ledger = open_ledger(connection, payment_key)
     return open_ledger(connection, payment_key) if _link_unnamed(connection, ledger) else ledger
 
 

@@ -92,7 +92,7 @@ class Sender:
         if row is None or row.state in _AT_REST or row.payment_key is None:
             return NOTHING
         ledger = open_ledger(connection, row.payment_key)
-        operation = next(one for one in ledger.operations if one.operation_key == operation_key)
+        operation = ledger.operation(operation_key)
         if operation.state in _AT_REST:  # it has ended while its payment's row was waited for
             return NOTHING
         if operation.state == OperationState.REQUESTED:
@@ -225,7 +225,7 @@ class Sender:
         """Complete the attempt; and if the operation is still ours, write what became of it."""
         answer = answer_of(outcome)
         ledger = open_ledger(connection, claim.payment_key)
-        operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
+        operation = ledger.operation(claim.operation.operation_key)
         complete(connection, claim, answer, outcome, milliseconds)
         if operation.claim_token != claim.token:
             log.warning("claim.lost", operation_key=operation.operation_key)
@@ -235,7 +235,7 @@ class Sender:
             keep_movement(connection, claim, outcome, is_linked=ledger.movement_of(operation) is not None)
         seconds = want(connection, claim.payment_key)
         ledger = open_ledger(connection, claim.payment_key)
-        operation = next(one for one in ledger.operations if one.operation_key == claim.operation.operation_key)
+        operation = ledger.operation(claim.operation.operation_key)
         told = outcome.told if isinstance(outcome, GatewayError) else None
         action = advance(connection, ledger, operation, self._pace, told)
         follow = self._others(connection, ledger, operation.operation_key)

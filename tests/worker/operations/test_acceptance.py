@@ -14,9 +14,10 @@ from worker.database import Database, DatabaseUnavailable, now
 from worker.gateways.gateway import Movement as Listed
 from worker.lifecycle import MovementKind, MovementState
 from worker.models import Movement
-from worker.operations.acceptance import WAIT_SECONDS, accept_requested
+from worker.operations.acceptance import accept_requested
 from worker.operations.ledger import open_ledger
 from worker.operations.requests import read
+from worker.operations.settling import WAITING_SECONDS
 from worker.settings import Settings
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
@@ -318,7 +319,7 @@ def test_it_waits_for_a_capture_of_ours_that_is_on_its_way(till: Till, platform:
     till.look()
 
     assert (waiting.state, waiting.reason) == ("requested", "waits for what becomes of a capture that is on its way")
-    assert 0 < (till.due_in(waiting.operation_key) or 0) <= WAIT_SECONDS
+    assert 0 < (till.due_in(waiting.operation_key) or 0) <= WAITING_SECONDS
     assert till.story(waiting.operation_key) == told  # said once
 
     till.step(capture)
