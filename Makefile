@@ -48,7 +48,7 @@ bench: .venv/ready ## Measure beside the naive version, about ten minutes; write
 .PHONY: lock
 lock: .venv/ready ## Bring the lock files up to date with pyproject.toml; UPGRADE=1 takes the newest versions.
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file=requirements.lock pyproject.toml
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --constraint=requirements.lock --extra=dev \
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --constraint=requirements.lock --extra=dev --extra=tracing \
 		--output-file=requirements-dev.lock pyproject.toml
 
 .PHONY: clean

@@ -21,6 +21,7 @@ log = structlog.get_logger("payhook.doorbell")
 EVENTS = "payhook.events"
 PAYMENTS = "payhook.payments"
 OPERATIONS = "payhook.operations"
+UPKEEP = "payhook.upkeep"
 
 #: How long keys are gathered: one message of fifty costs a fiftieth of fifty messages.
 GATHER_SECONDS = 0.005
@@ -51,7 +52,7 @@ class Doorbell:
         """Have a task look at these rows soon.
 
         Args:
-            task: `EVENTS`, `PAYMENTS` or `OPERATIONS`.
+            task: `EVENTS`, `PAYMENTS`, `OPERATIONS` or `UPKEEP`.
             keys: the rows.
             alone: each key in a message of its own, and worked on with nothing beside it.
         """
@@ -171,7 +172,7 @@ class _Sender:
 
 
 #: What each task calls its keys.
-_KEYS = {EVENTS: "event_keys", PAYMENTS: "payment_keys", OPERATIONS: "operation_keys"}
+_KEYS = {EVENTS: "event_keys", PAYMENTS: "payment_keys", OPERATIONS: "operation_keys", UPKEEP: "fact_keys"}
 
 
 def _messages(batch: dict[tuple[str, int], bool]) -> list[tuple[str, list[int], bool]]:

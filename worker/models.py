@@ -39,6 +39,12 @@ IN_FLIGHT = "state IN ('sending', 'unknown')"
 #: The fact in which the sweep leaves its sign of life.
 SWEEP_FACT = "heartbeat:sweep"
 
+#: What the names of facts begin with, one of each a merchant: whether it is asked, and how much.
+CIRCUIT_FACT, BUDGET_FACT = "circuit:", "budget:"
+
+#: What the name of a periodic job's fact begins with.
+JOB_FACT = "job:"
+
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -59,6 +65,12 @@ def due_index(table: str, *columns: str) -> Index:
     return Index(f"ix_{table}_due", *(columns or ("due_at",)), postgresql_where=due, sqlite_where=due)
 
 
+def index(name: str, *columns: str, where: str | None = None) -> Index:
+    """An index for lists and gauges; with a condition, only the few rows in question are in it."""
+    chosen = None if where is None else text(where)
+    return Index(name, *columns, postgresql_where=chosen, sqlite_where=chosen)
+
+
 class WebhookEvent(Base):
     """One row per event received, kept once whatever the platform sends again."""
 
@@ -68,6 +80,8 @@ class WebhookEvent(Base):
         # for their bodies. A second row costs one fetch, a dropped one money.
         UniqueConstraint("body_sha256", "position"),
         due_index("webhook_events", "merchant_id", "payment_id", "event_key"),
+        index("ix_webhook_events_payment_id", "payment_id"),
+        index("ix_webhook_events_set_aside", "outcome", "event_key", where="outcome IN ('ignored', 'quarantined')"),
         CheckConstraint("outcome IN ('reconciled', 'ignored', 'quarantined')", name="outcome"),
         CheckConstraint("(done_at IS NULL) = (outcome IS NULL)", name="done_with_outcome"),
     )
@@ -95,7 +109,14 @@ class Payment(Base):
     """What we last knew of a payment; the platform has the final say."""
 
     __tablename__ = "payments"
-    __table_args__ = (UniqueConstraint("merchant_id", "payment_id"), due_index("payments"))
+    __table_args__ = (
+        UniqueConstraint("merchant_id", "payment_id"),
+        due_index("payments"),
+        index("ix_payments_state", "state", "payment_key"),
+        index("ix_payments_changed_at", "changed_at"),
+        index("ix_payments_problem", "payment_key", where="problem IS NOT NULL"),
+        index("ix_payments_expiring", "expires_at", where="state = 'authorised'"),
+    )
 
     payment_key: Mapped[int] = mapped_column(Key, primary_key=True)
     merchant_id: Mapped[str] = mapped_column(String(64))
@@ -116,6 +137,7 @@ class Payment(Base):
     refreshed_at: Mapped[datetime | None]
     changed_at: Mapped[datetime | None]  # when state or amounts last changed: polling slows down with its age
     authorised_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]  # when the authorisation ends, by our reckoning
     policy_at: Mapped[datetime | None]
     has_operations: Mapped[bool] = mapped_column(default=False, server_default=false())  # a look need not ask for them
     wanted: Mapped[int] = mapped_column(BigInteger, default=0)  # hints so far
@@ -144,6 +166,13 @@ class Operation(Base):
             sqlite_where=text(IN_FLIGHT),
         ),
         due_index("operations"),
+        index(
+            "ix_operations_open",
+            "state",
+            "operation_key",
+            where="state NOT IN ('succeeded', 'refused', 'withdrawn')",
+        ),
+        index("ix_operations_anomaly", "operation_key", where="anomaly IS NOT NULL"),
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("kind IN ('capture', 'refund', 'cancel')", name="kind"),
         CheckConstraint(
@@ -187,6 +216,7 @@ class Operation(Base):
     due_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(Text)
     anomaly: Mapped[str | None] = mapped_column(Text)  # what the platform shows against a state that is final
+    trace: Mapped[str | None] = mapped_column(String(55))  # W3C traceparent of what it followed from
     created_at: Mapped[datetime]
 
 

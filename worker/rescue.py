@@ -1,15 +1,18 @@
 """Finds what is due: rings that were lost, claims of processes that died, polls whose time has come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, case, select, update
 
 from worker.database import Database, insert_into, least, now, seconds_from_now
-from worker.models import SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+from worker.models import JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
 
 #: A backlog is not rung again and again: a row's next ring comes after 5 s, doubling to 5 min.
 RING_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160, 300)
+
+#: The same for periodic jobs: whoever does one says when it is due next.
+JOB_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Due:
     events_alone: list[int]
     payments_alone: list[int]
     operations_alone: list[int]
+    job_keys: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, vars(self).values()))
@@ -41,6 +45,7 @@ def sweep(database: Database, limit: int) -> Due:
         poll = {"wanted": case((Payment.wanted == Payment.applied, Payment.wanted + 1), else_=Payment.wanted)}
         payments = _move_on(connection, Payment, Payment.payment_key, limit, poll)
         operations = _move_on(connection, Operation, Operation.operation_key, limit, {})
+        jobs = connection.execute(_DUE_JOBS).scalars().all()
         _beat(connection)
     return Due(
         event_keys=[key for key, claims in events if claims <= 1],
@@ -49,6 +54,7 @@ def sweep(database: Database, limit: int) -> Due:
         events_alone=[key for key, claims in events if claims > 1],
         payments_alone=[key for key, claims in payments if claims > 1],
         operations_alone=[key for key, claims in operations if claims > 1],
+        job_keys=list(jobs),
     )
 
 
@@ -79,3 +85,11 @@ def _beat(connection: Connection) -> None:
     connection.execute(
         statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
     )
+
+
+_DUE_JOBS = (
+    update(Fact)
+    .where(Fact.name.startswith(JOB_FACT), Fact.due_at <= now())
+    .values(due_at=seconds_from_now(JOB_AGAIN_SECONDS))
+    .returning(Fact.fact_key)
+)

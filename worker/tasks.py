@@ -15,11 +15,11 @@ from celery.signals import setup_logging, worker_init, worker_process_shutdown, 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from worker import logs, operations, reconciliation, reports, rescue, sending
+from worker import logs, operations, reconciliation, reports, rescue, sending, upkeep
 from worker.celery_app import LEAVE_SECONDS, make_app
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
-from worker.doorbell import EVENTS, OPERATIONS, PAYMENTS, Doorbell
+from worker.doorbell import EVENTS, OPERATIONS, PAYMENTS, UPKEEP, Doorbell
 from worker.gateways import open_gateways
 from worker.gateways.gateway import Gateway
 from worker.lifecycle import MovementKind, OperationState
@@ -70,6 +70,10 @@ class Station:
     def sender(self) -> Sender:
         return Sender(self.database, self.gateways, settings)
 
+    @cached_property
+    def upkeep(self) -> upkeep.Upkeep:
+        return upkeep.Upkeep(upkeep.Tools(self.database, self.gateways, settings))
+
     def look_at_event(self, event_key: int) -> None:
         _after_look(self.reconciler.event(event_key))
 
@@ -78,6 +82,11 @@ class Station:
 
     def bring_forward(self, operation_key: int) -> None:
         _after_step(self.sender.operation(operation_key))
+
+    def keep_up(self, fact_key: int) -> None:
+        done = self.upkeep.job(fact_key)
+        if done is not None:
+            doorbell.ring(PAYMENTS, done.payment_keys)
 
 
 def _settings() -> Settings:
@@ -109,6 +118,12 @@ def look_at_payments(payment_keys: list[int], alone: bool = False) -> None:
 def bring_operations_forward(operation_keys: list[int], alone: bool = False) -> None:
     for operation_key in _keys(operation_keys):
         station.crew.submit(station.bring_forward, operation_key, alone=alone is True)
+
+
+@app.task(name=UPKEEP, ignore_result=True)
+def keep_up(fact_keys: list[int], alone: bool = False) -> None:
+    for fact_key in _keys(fact_keys):
+        station.crew.submit(station.keep_up, fact_key, alone=alone is True)
 
 
 @app.task(name="payhook.reconcile")
@@ -230,6 +245,7 @@ class Sweep(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="sweep", daemon=True)
         self._leaving = threading.Event()
+        self._enrolled = False
 
     def run(self) -> None:
         pause = 0.0  # the first at once: what a killed worker left behind has waited long enough
@@ -248,6 +264,10 @@ class Sweep(threading.Thread):
         While rings do not get through, one row of each table is enough to find out when they do: moving more of them
         on would put their next rings off for nothing.
         """
+        if not self._enrolled:
+            with station.database.transaction() as connection:
+                upkeep.enrol(connection)
+            self._enrolled = True
         due = rescue.sweep(station.database, settings.sweep_limit if doorbell.state()["ok"] else 1)
         doorbell.ring(PAYMENTS, due.payment_keys)
         doorbell.ring(EVENTS, due.event_keys)
@@ -255,6 +275,7 @@ class Sweep(threading.Thread):
         doorbell.ring(OPERATIONS, due.operations_alone, alone=True)
         doorbell.ring(PAYMENTS, due.payments_alone, alone=True)
         doorbell.ring(EVENTS, due.events_alone, alone=True)
+        doorbell.ring(UPKEEP, due.job_keys)
         if due:
             log.info("sweep.rang", rows=len(due))
         return len(due)

@@ -87,6 +87,28 @@ class Settings(BaseSettings):
     #: Looks at an authorised payment, and at a captured one in its first thirty days (G6: 1 h and 24 h).
     poll_authorised_seconds: float = Field(3600, gt=0)
     poll_captured_seconds: float = Field(86400, gt=0)
+    #: Requests a second to the platform for each merchant, all workers together: 300,000 authorised payments an hour
+    #: need 250. Halved for a minute whenever the platform asks for fewer.
+    budget_per_second: float = Field(300, gt=0)
+    #: A merchant whose platform is away, or refuses us, is not asked: from the first wait doubling to the longest.
+    circuit_seconds: tuple[float, float] = (2, 30)
+    #: How long an authorisation lasts, by payment product id; the platform's answers do not tell it.
+    authorisation_days: dict[str, float] = {"default": 7}
+    #: An authorisation that ends within this is reported.
+    expiry_notice_seconds: float = Field(172800, gt=0)
+    #: A merchant's webhooks are missed after twice their longest usual pause, no sooner and no later than these.
+    webhook_gap_seconds: tuple[float, float] = (900, 129600)
+    #: Raw bodies of events hold personal data: erased after this; their hash and facts stay.
+    keep_bodies_days: float = Field(90, gt=0)
+    #: Finished rows are deleted after this. A captured delivery can be sent again for as long as its key lives, and
+    #: only the row tells that it was here before: never less than 400 days.
+    keep_rows_days: float = Field(400, ge=400)
+    #: How many payments at rest are compared with the platform, and how often.
+    drift_sample: int = Field(200, ge=0)
+    drift_seconds: float = Field(7 * 86400, gt=0)
+    #: Where a worker's metrics can be read; none without a port. The ingress has its own, under /metrics.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=0, le=65535)
     #: How long the platform is trusted to honour an idempotence key: it says 24 hours, and a request takes its time.
     key_seconds: float = Field(23 * 3600, gt=0)
     #: Longer than the platform's latest effect and the lag of its lists: two looks so far apart tell what was not done.
@@ -120,11 +142,19 @@ class Settings(BaseSettings):
             raise ValueError("a database in memory is lost with its process; use sqlite:///FILE")
         return value
 
-    @field_validator("poll_moving_seconds")
+    @field_validator("poll_moving_seconds", "circuit_seconds", "webhook_gap_seconds")
     @classmethod
     def _shorter_to_longer(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
             raise ValueError("the shortest wait, more than 0, then the longest; for example [15, 900]")
+        return value
+
+    @field_validator("authorisation_days")
+    @classmethod
+    def _days_by_product(cls, value: dict[str, float]) -> dict[str, float]:
+        by_product = all(name == "default" or (name.isascii() and name.isdigit()) for name in value)
+        if "default" not in value or not by_product or min(value.values()) <= 0:
+            raise ValueError('days by payment product id, and a default; for example {"default": 7, "840": 29}')
         return value
 
     @field_validator("broker_url")
@@ -205,7 +235,7 @@ def load_settings(**given: Any) -> Settings:
         problems.append(told(error, PREFIX))
     except UnreadableValue as error:  # of a setting with several parts; its text names the field, never the value
         name = "".join(re.findall(r'field "(\w+)"', str(error))).upper()
-        problems.append(f"{PREFIX}{name}: not JSON; for example [15, 900]")
+        problems.append(f"{PREFIX}{name}: not JSON; docs/settings.md shows an example")
     except UnicodeDecodeError:
         raise SettingsError(f"{ENV_FILE} is not UTF-8 text") from None
     if problems:

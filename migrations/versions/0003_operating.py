@@ -1,0 +1,48 @@
+"""operating: when an authorisation ends, what a capture followed from, and the indexes of lists and gauges."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+TIME = sa.DateTime(timezone=True).with_variant(sa.String(23), "sqlite")
+
+#: Name, table, columns, and which rows are in it.
+INDEXES = (
+    ("ix_webhook_events_payment_id", "webhook_events", ["payment_id"], None),
+    (
+        "ix_webhook_events_set_aside",
+        "webhook_events",
+        ["outcome", "event_key"],
+        "outcome IN ('ignored', 'quarantined')",
+    ),
+    ("ix_payments_state", "payments", ["state", "payment_key"], None),
+    ("ix_payments_changed_at", "payments", ["changed_at"], None),
+    ("ix_payments_problem", "payments", ["payment_key"], "problem IS NOT NULL"),
+    ("ix_payments_expiring", "payments", ["expires_at"], "state = 'authorised'"),
+    (
+        "ix_operations_open",
+        "operations",
+        ["state", "operation_key"],
+        "state NOT IN ('succeeded', 'refused', 'withdrawn')",
+    ),
+    ("ix_operations_anomaly", "operations", ["operation_key"], "anomaly IS NOT NULL"),
+)
+
+
+def upgrade() -> None:
+    op.add_column("payments", sa.Column("expires_at", TIME, nullable=True))
+    op.add_column("operations", sa.Column("trace", sa.String(55), nullable=True))
+    for name, table, columns, where in INDEXES:
+        chosen = None if where is None else sa.text(where)
+        op.create_index(name, table, columns, postgresql_where=chosen, sqlite_where=chosen)
+
+
+def downgrade() -> None:
+    for name, table, _columns, _where in reversed(INDEXES):
+        op.drop_index(name, table)
+    op.drop_column("operations", "trace")
+    op.drop_column("payments", "expires_at")

@@ -1,0 +1,95 @@
+"""Periodic jobs: each is a fact whose ``due_at`` has passed, done by whichever worker claims it first."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, null, update
+
+from worker.database import Database, insert_into, now, seconds_from_now
+from worker.gateways.gateway import Gateway
+from worker.models import JOB_FACT, Fact
+from worker.settings import Settings
+
+log = structlog.get_logger("payhook.upkeep")
+
+#: Nobody else begins a job within this; one run of it takes a fraction.
+LEASE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job works with."""
+
+    database: Database
+    gateways: Mapping[str, Gateway]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one run of a job came to."""
+
+    seconds: float  # until its next run: little while there is more to do, for a run is short
+    counts: Mapping[str, int] = field(default_factory=dict)  # for the log
+    state: Mapping[str, Any] = field(default_factory=dict)  # kept for the next run, as JSON
+    payment_keys: tuple[int, ...] = ()  # to be rung for
+
+
+#: A job: one short run, given what its last run has left (nothing at first). May be run twice.
+Job = Callable[[Tools, Mapping[str, Any]], Done]
+
+
+class Upkeep:
+    """Does the jobs of one process.
+
+    Args:
+        tools: what they work with.
+        jobs: by name.
+    """
+
+    def __init__(self, tools: Tools, jobs: Mapping[str, Job] | None = None):
+        self._tools = tools
+        self._jobs = JOBS if jobs is None else jobs
+
+    def job(self, fact_key: int) -> Done | None:
+        """Do a job that is due, unless somebody else is at it."""
+        with self._tools.database.transaction() as connection:
+            fact = _claimed(connection, fact_key)
+        if fact is None:
+            return None
+        name = str(fact.name).removeprefix(JOB_FACT)
+        if name not in self._jobs:  # of another version: a process that knows it will do it
+            return None
+        done = self._jobs[name](self._tools, fact.value or {})
+        with self._tools.database.transaction() as connection:
+            connection.execute(
+                update(Fact)
+                .where(Fact.fact_key == fact_key)
+                .values(value=dict(done.state), due_at=seconds_from_now(done.seconds))
+            )
+        log.info("job.done", job=name, next_in=round(done.seconds), **done.counts)
+        return done
+
+
+def enrol(connection: Connection, jobs: Mapping[str, Job] | None = None) -> None:
+    """Make sure that every job has its row; a new one is due at once."""
+    rows = [{"name": f"{JOB_FACT}{name}", "due_at": now()} for name in (JOBS if jobs is None else jobs)]
+    if rows:
+        statement = insert_into(Fact, connection).values(rows)
+        connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+
+
+def _claimed(connection: Connection, fact_key: int) -> Row[Any] | None:
+    return connection.execute(
+        update(Fact)
+        .where(Fact.fact_key == fact_key, Fact.name.startswith(JOB_FACT), Fact.due_at.is_not(null()))
+        .where(Fact.due_at <= seconds_from_now(LEASE_SECONDS / 2))
+        .values(due_at=seconds_from_now(LEASE_SECONDS))
+        .returning(Fact.name, Fact.value)
+    ).one_or_none()
+
+
+#: Every job there is.
+JOBS: dict[str, Job] = {}
