@@ -52,7 +52,9 @@ def know(database: Database, *, wanted: int, applied: int, due: bool) -> None:
 def test_nothing_waits_in_an_empty_database(database: Database) -> None:
     """No event, no payment, and nothing is old."""
     with database.reading() as connection:
-        assert reports.backlog(connection) == reports.Backlog(events=0, oldest_seconds=0.0, payments=0)
+        assert reports.backlog(connection) == reports.Backlog(
+            events=0, oldest_seconds=0.0, payments=0, overdue_seconds=0.0
+        )
 
 
 def test_the_backlog_is_what_is_not_done(database: Database) -> None:

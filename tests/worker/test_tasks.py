@@ -95,7 +95,7 @@ def test_the_tasks_have_the_names_that_others_send_to(tasks: ModuleType) -> None
 
     money = {"payhook.capture", "payhook.refund", "payhook.cancel", "payhook.operations"}
     queues = {name: tasks.app.amqp.router.route({}, name)["queue"].name for name in registered}
-    assert registered == {"payhook.events", "payhook.payments", "payhook.reconcile"} | money
+    assert registered == {"payhook.events", "payhook.payments", "payhook.upkeep", "payhook.reconcile"} | money
     assert {name for name, queue in queues.items() if queue == "payhook.operations"} == money
     assert {queues[name] for name in registered - money} == {"payhook.events"}
     assert set(tasks.app.amqp.queues) == {"payhook.events", "payhook.operations", "celery"}

@@ -1,0 +1,183 @@
+"""Where the whole installation stands: what waits and since when, what needs a person, what the platform is asked.
+
+Each question lives on a partial index, so that the answers come in milliseconds however many rows are done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from worker.database import now, seconds_from_now
+from worker.lifecycle import OperationState, PaymentState
+from worker.models import BUDGET_FACT, CIRCUIT_FACT, JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+
+#: The periodic job that watches for webhooks that no longer come.
+WEBHOOKS_JOB = f"{JOB_FACT}webhooks"
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits to be looked at."""
+
+    events: int  # received and not done
+    oldest_seconds: float  # since the oldest of them was received
+    payments: int  # with hints unanswered and not parked
+    overdue_seconds: float  # since the payment that is due longest fell due; a sweep takes the oldest first
+
+
+@dataclass(frozen=True)
+class Open:
+    """Operations in one state that have not ended."""
+
+    count: int
+    oldest_seconds: float  # since the oldest of them was asked for
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A merchant whose platform is not asked for now."""
+
+    merchant_id: str
+    why: str
+    since: datetime
+    next_try: datetime
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A merchant's webhooks, and whether they are missed."""
+
+    merchant_id: str
+    last_at: datetime | None  # when its last genuine event came
+    usual_seconds: float  # its longest pause of the last week
+    missed_since: datetime | None  # None: nothing is missed
+    moved: int  # payments that moved meanwhile, and no event told of it
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Everything that is worth watching of an installation."""
+
+    backlog: Backlog
+    operations: Mapping[OperationState, Open]  # of the states that are not final; review is for a person
+    parked: int  # payments that are looked at no more, with the reason in their problem
+    troubled: int  # payments with a problem, the parked ones among them
+    quarantined: int  # events
+    anomalies: int  # operations whose end the platform contradicts
+    expiring: int  # authorisations that end within the notice, or have ended, and are still open
+    sweep_seconds_ago: float | None
+    circuits: tuple[Circuit, ...]  # the open ones
+    slowed: Mapping[str, float]  # merchants asked more slowly since a 429: the share of the budget that is left
+    silences: tuple[Silence, ...]
+
+
+def standing(connection: Connection, *, notice_seconds: float) -> Standing:
+    """Where the installation stands now.
+
+    Args:
+        connection: to read with.
+        notice_seconds: an authorisation that ends within this is expiring.
+    """
+    facts = {row.name: row for row in connection.execute(select(Fact.name, Fact.value, Fact.due_at))}
+    at = connection.execute(select(now())).scalar_one()
+    troubled = Payment.problem.is_not(None)
+    expiring = Payment.expires_at <= seconds_from_now(notice_seconds)
+    return Standing(
+        backlog=backlog(connection),
+        operations=_open_operations(connection),
+        parked=_count(connection, select(func.count()).where(troubled, Payment.due_at.is_(None))),
+        troubled=_count(connection, select(func.count()).where(troubled)),
+        quarantined=_count(connection, select(func.count()).where(WebhookEvent.outcome == "quarantined")),
+        anomalies=_count(connection, select(func.count()).where(Operation.anomaly.is_not(None))),
+        expiring=_count(connection, select(func.count()).where(Payment.state == PaymentState.AUTHORISED, expiring)),
+        sweep_seconds_ago=_seconds_since(facts.get(SWEEP_FACT), at),
+        circuits=tuple(_circuits(facts)),
+        slowed=dict(_slowed(facts, at)),
+        silences=tuple(_silences(facts)),
+    )
+
+
+def backlog(connection: Connection) -> Backlog:
+    """What waits, and for how long."""
+    waiting = WebhookEvent.due_at.is_not(None)
+    count, oldest, at = connection.execute(
+        select(func.count(), func.min(WebhookEvent.received_at), now()).where(waiting)
+    ).one()
+    wanted = _count(
+        connection, select(func.count()).where(Payment.due_at.is_not(None), Payment.wanted > Payment.applied)
+    )
+    overdue = connection.execute(select(func.min(Payment.due_at)).where(Payment.due_at.is_not(None))).scalar_one()
+    return Backlog(count, _age(oldest, at), wanted, max(_age(overdue, at), 0.0))
+
+
+def seconds_since_sweep(connection: Connection) -> float | None:
+    """How long ago a sweep last ran anywhere, None when none ever did."""
+    row = connection.execute(
+        select(Fact.name, Fact.value, now().label("at")).where(Fact.name == SWEEP_FACT)
+    ).one_or_none()
+    return None if row is None else _seconds_since(row, row.at)
+
+
+def _seconds_since(fact: Any, at: datetime) -> float | None:
+    if fact is None or not fact.value:
+        return None
+    return _age(datetime.fromisoformat(fact.value["at"]), at)
+
+
+def _open_operations(connection: Connection) -> dict[OperationState, Open]:
+    ended = ("succeeded", "refused", "withdrawn")  # as the partial index has it
+    rows = connection.execute(
+        select(Operation.state, func.count(), func.min(Operation.created_at), now())
+        .where(Operation.state.not_in(ended))
+        .group_by(Operation.state)
+    )
+    return {OperationState(state): Open(count, _age(oldest, at)) for state, count, oldest, at in rows}
+
+
+def _circuits(facts: Mapping[str, Any]) -> list[Circuit]:
+    return [
+        Circuit(name.removeprefix(CIRCUIT_FACT), row.value["why"], _time(row.value["since"]), row.due_at)
+        for name, row in sorted(facts.items())
+        if name.startswith(CIRCUIT_FACT) and row.due_at is not None
+    ]
+
+
+def _slowed(facts: Mapping[str, Any], at: datetime) -> list[tuple[str, float]]:
+    found = []
+    for name, row in facts.items():
+        if name.startswith(BUDGET_FACT) and row.value.get("slowed_at"):
+            minutes = (at.timestamp() - row.value["slowed_at"]) / 60
+            factor = row.value["factor"] * 2**minutes
+            if factor < 1:
+                found.append((name.removeprefix(BUDGET_FACT), factor))
+    return found
+
+
+def _silences(facts: Mapping[str, Any]) -> list[Silence]:
+    watched = facts.get(WEBHOOKS_JOB)
+    merchants = (watched.value or {}).get("merchants", {}) if watched is not None else {}
+    return [
+        Silence(
+            merchant_id,
+            _time(seen["last"]) if seen["last"] else None,
+            seen["usual_seconds"],
+            _time(seen["missed_since"]) if seen["missed_since"] else None,
+            seen["moved"],
+        )
+        for merchant_id, seen in sorted(merchants.items())
+    ]
+
+
+def _count(connection: Connection, question: Select[Any]) -> int:
+    return int(connection.execute(question).scalar_one())
+
+
+def _age(since: datetime | None, at: datetime) -> float:
+    return (at - since).total_seconds() if since else 0.0
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
