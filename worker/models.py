@@ -147,6 +147,7 @@ class Payment(Base):
     rings: Mapped[int] = mapped_column(SmallInteger, default=0)  # the sweep's, since it was last claimed
     claim_token: Mapped[str | None] = mapped_column(String(32))
     claimed_until: Mapped[datetime | None]  # nobody claims before: the lease, afterwards the gap or the back-off
+    turn_at: Mapped[datetime | None]  # when the platform may be asked for it: its slots of the budget are taken
     due_at: Mapped[datetime | None]
     problem: Mapped[str | None] = mapped_column(Text)
 

@@ -3,16 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import ColumnElement, Connection, case, or_, select, update
 
 from worker.database import Database, insert_into, least, now, seconds_from_now
-from worker.models import JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+from worker.models import BUDGET_FACT, JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
 
 #: A backlog is not rung again and again: a row's next ring comes after 5 s, doubling to 5 min.
 RING_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160, 300)
 
 #: The same for periodic jobs: whoever does one says when it is due next.
 JOB_AGAIN_SECONDS = 60.0
+
+
+#: A merchant whose next look is further ahead than this has enough to do.
+BEHIND_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def sweep(database: Database, limit: int) -> Due:
     with database.transaction() as connection:
         events = _move_on(connection, WebhookEvent, WebhookEvent.event_key, limit, {})
         poll = {"wanted": case((Payment.wanted == Payment.applied, Payment.wanted + 1), else_=Payment.wanted)}
-        payments = _move_on(connection, Payment, Payment.payment_key, limit, poll)
+        payments = _move_on(connection, Payment, Payment.payment_key, limit, poll, *_not_behind(connection))
         operations = _move_on(connection, Operation, Operation.operation_key, limit, {})
         jobs = connection.execute(_DUE_JOBS).scalars().all()
         _beat(connection)
@@ -58,11 +62,27 @@ def sweep(database: Database, limit: int) -> Due:
     )
 
 
-def _move_on(connection: Connection, table: Any, key: Any, limit: int, more: dict[str, Any]) -> list[tuple[int, int]]:
+def _not_behind(connection: Connection) -> list[ColumnElement[bool]]:
+    """Of a merchant whose looks wait for their turns already, only what was asked for: its polls stay due, the longest
+    due first, so that an event never waits behind all of them."""
+    budgets = connection.execute(
+        select(Fact.name, Fact.value, now().label("at")).where(Fact.name.startswith(BUDGET_FACT))
+    ).all()
+    behind = [
+        row.name.removeprefix(BUDGET_FACT)
+        for row in budgets
+        if row.value.get("looks", 0.0) > row.at.timestamp() + BEHIND_SECONDS
+    ]
+    return [or_(Payment.merchant_id.not_in(behind), Payment.wanted > Payment.applied)] if behind else []
+
+
+def _move_on(
+    connection: Connection, table: Any, key: Any, limit: int, more: dict[str, Any], *only: ColumnElement[bool]
+) -> list[tuple[int, int]]:
     # A CTE is read once; a subquery may be planned as a loop, which would lock and skip anew on every turn.
     due = (
         select(key.label("key"))
-        .where(table.due_at <= now())
+        .where(table.due_at <= now(), *only)
         .order_by(table.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

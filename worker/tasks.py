@@ -28,6 +28,7 @@ from worker.policies import policies_of
 from worker.reconciliation import Reconciler
 from worker.sending import Sender
 from worker.settings import Settings, SettingsError, load_settings
+from worker.traffic import Traffic
 
 log = structlog.get_logger("payhook.tasks")
 
@@ -63,16 +64,20 @@ class Station:
         return open_gateways(settings)
 
     @cached_property
+    def traffic(self) -> Traffic:
+        return Traffic(self.database, settings)
+
+    @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.database, self.gateways, settings, policies_of(settings))
+        return Reconciler(self.database, self.gateways, settings, policies_of(settings), self.traffic)
 
     @cached_property
     def sender(self) -> Sender:
-        return Sender(self.database, self.gateways, settings)
+        return Sender(self.database, self.gateways, settings, self.traffic)
 
     @cached_property
     def upkeep(self) -> upkeep.Upkeep:
-        return upkeep.Upkeep(upkeep.Tools(self.database, self.gateways, settings))
+        return upkeep.Upkeep(upkeep.Tools(self.database, self.gateways, settings, self.traffic))
 
     def look_at_event(self, event_key: int) -> None:
         _after_look(self.reconciler.event(event_key))

@@ -35,6 +35,7 @@ INDEXES = (
 
 def upgrade() -> None:
     op.add_column("payments", sa.Column("expires_at", TIME, nullable=True))
+    op.add_column("payments", sa.Column("turn_at", TIME, nullable=True))
     op.add_column("operations", sa.Column("trace", sa.String(55), nullable=True))
     for name, table, columns, where in INDEXES:
         chosen = None if where is None else sa.text(where)
@@ -45,4 +46,5 @@ def downgrade() -> None:
     for name, table, _columns, _where in reversed(INDEXES):
         op.drop_index(name, table)
     op.drop_column("operations", "trace")
+    op.drop_column("payments", "turn_at")
     op.drop_column("payments", "expires_at")

@@ -262,7 +262,7 @@ def test_a_claim_whose_time_is_over_sends_nothing(
     """A process that was paused between claim and request has lost its lease, or is about to."""
     key = planned(till)
     times = iter([0.0])
-    paused = SimpleNamespace(monotonic=lambda: next(times, till.settings.claim_seconds))
+    paused = SimpleNamespace(monotonic=lambda: next(times, till.settings.claim_seconds), sleep=lambda _seconds: None)
     monkeypatch.setattr(sending, "time", paused)
 
     till.step(key)

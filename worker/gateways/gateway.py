@@ -127,6 +127,7 @@ class PaymentView:
     acquired: int | None  # acquiredAmount
     merchant_reference: str | None
     movements: tuple[Movement, ...] = ()
+    calls: int = 1  # how many requests it took
     snapshot: Mapping[str, Any] = field(default_factory=dict)  # redacted: no card, customer or token data
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from configparser import NoOptionError, NoSectionError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,10 +96,12 @@ class WorldlineGateway(Gateway):
             moved = _read("get_payment_details", lambda: cancellations_of(details, canonical))
             captures = self._ask_on("get_captures", self._merchant.captures().get_captures, asked)
             moved += (captured := _read("get_captures", lambda: captures_of(captures, canonical)))
+            calls = 3
             if captured or view.state in (PaymentState.CAPTURED, PaymentState.REFUNDED):
+                calls = 4
                 refunds = self._ask_on("get_refunds", self._merchant.refunds().get_refunds, asked)
                 moved += _read("get_refunds", lambda: refunds_of(refunds, canonical))
-        return _read("look", lambda: with_movements(view, moved))
+        return _read("look", lambda: with_movements(replace(view, calls=calls), moved))
 
     def compose(
         self,

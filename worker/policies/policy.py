@@ -27,6 +27,7 @@ class PaymentFacts:
     remainder: int  # what could still be captured: authorised less captures, cancellations and what is promised
     authorised_at: datetime | None  # when payhook first saw it authorised
     now: datetime  # the database's clock
+    expires_at: datetime | None = None  # when the authorisation ends, by `authorisation_days`
 
     @property
     def is_capturable(self) -> bool:

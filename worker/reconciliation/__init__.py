@@ -4,6 +4,7 @@ No transaction is open and no connection held while the platform is asked. What 
 rung for here.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,12 +31,13 @@ from worker.models import WebhookEvent
 from worker.operations import CannotAccept
 from worker.policies import Policy
 from worker.policies.manual import Manual
-from worker.reconciliation import polling, records
+from worker.reconciliation import polling, records, turns
 from worker.reconciliation.aftermath import bring_forward, refuse_requests
 from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
 from worker.reconciliation.records import Failed
 from worker.reconciliation.writing import Written, write_insistently
 from worker.settings import Settings
+from worker.traffic import NOW, Traffic, Turn
 
 log = structlog.get_logger("payhook.reconciliation")
 
@@ -63,6 +65,7 @@ class Reconciler:
         gateways: the platform, by merchant.
         settings: leases, gaps and back-offs.
         policies: what is done of our own accord, by merchant; nothing for a merchant that is not there.
+        traffic: what the platform is asked, when others of this process ask it too.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class Reconciler:
         gateways: Mapping[str, Gateway],
         settings: Settings,
         policies: Mapping[str, Sequence[Policy]] = MappingProxyType({}),
+        traffic: Traffic | None = None,
     ):
         self._database = database
+        self._traffic = traffic or Traffic(database, settings)
         self._gateways = gateways
         self._settings = settings
         self._policies = {name: [one for one in ours if not isinstance(one, Manual)] for name, ours in policies.items()}
@@ -107,7 +112,11 @@ class Reconciler:
         try:
             if gateway is None:
                 raise Refused(NOT_OURS)
-            view = gateway.look(payment.payment_id, seconds=claim.seconds_left(self._settings))
+            turn = self._turn(claim)
+            if turn.seconds > turns.SOON:
+                return self._wait(claim, turn)
+            time.sleep(turn.seconds)
+            view = self._asked(claim, gateway)
             return self._seen(claim, view)
         except GatewayError as error:
             return self._failed(claim, error)
@@ -116,6 +125,35 @@ class Reconciler:
         except Exception as error:  # a fault of ours must cost this payment a back-off, not its claim for a lease
             log.error("look.broke", payment_key=payment.payment_key, error=type(error).__name__, where=place_of(error))
             return self._failed(claim, TryAgain(f"a fault of payhook: {type(error).__name__}"))
+
+    def _turn(self, claim: Claim) -> Turn:
+        if turns.has_come(claim.payment):
+            return NOW
+
+        def for_operation() -> bool:
+            with self._database.reading() as connection:
+                return turns.serves_operation(connection, claim.payment)
+
+        return self._traffic.turn(claim.payment.merchant_id, turns.calls_of(claim.payment), for_operation=for_operation)
+
+    def _wait(self, claim: Claim, turn: Turn) -> Follow | None:
+        def write(connection: Connection) -> bool:
+            return records.wait(connection, claim, turn, self._settings)
+
+        return Follow(claim.payment.payment_key, turn.seconds) if self._write(claim, write) else None
+
+    def _asked(self, claim: Claim, gateway: Gateway) -> PaymentView:
+        """Look, and say what came of it to whoever paces the looks."""
+        payment, error, calls = claim.payment, None, 0
+        try:
+            view = gateway.look(payment.payment_id, seconds=claim.seconds_left(self._settings))
+            calls = view.calls - turns.calls_of(payment)
+            return view
+        except GatewayError as failure:
+            error = failure
+            raise
+        finally:
+            self._traffic.made(payment.merchant_id, payment.payment_key, error, calls=calls)
 
     def _seen(self, claim: Claim, view: PaymentView) -> Follow | None:
         payment_key = claim.payment.payment_key

@@ -91,6 +91,7 @@ def _facts(ledger: Ledger) -> PaymentFacts:
         amount_cancelled=payment.amount_cancelled,
         remainder=max(ledger.remainder(), 0),
         authorised_at=payment.authorised_at,
+        expires_at=payment.expires_at,
         now=payment.at,
     )
 

@@ -1,11 +1,13 @@
 """When a payment is looked at next, with nobody asking: a table of states, and the back-offs of looks that failed."""
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from worker.lifecycle import PaymentState
 from worker.settings import Settings
 
-HOUR, DAY = 3600.0, 86400.0
+DAY = 86400.0
 
 #: Untouched for so long, a payment the shopper abandoned is looked at daily; then a person may look, no longer we.
 ABANDONED_DAILY = 7 * DAY
@@ -26,6 +28,41 @@ STALE_RETRY = 30.0
 STALE_LOOKS = 3
 
 
+@dataclass(frozen=True)
+class Tier:
+    """A row of the table: which payments, and how long after a look the next one comes."""
+
+    name: str
+    fits: Callable[[PaymentState, bool, float], bool]  # of state, whether something is under way, and age
+    seconds: Callable[[float, Settings], float]  # of the age
+
+
+def _ageing(age: float, settings: Settings) -> float:
+    """As long as it has stood still: 15 s, 15 s, 30 s, 1 min, 2 min, … 15 min with the usual settings."""
+    shortest, longest = settings.poll_moving_seconds
+    return min(max(age, shortest), longest)
+
+
+UNFINISHED = (PaymentState.CREATED, PaymentState.PENDING)
+
+#: The first that fits. What fits none is at rest, and costs nothing.
+TIERS = (
+    Tier("moving", lambda _state, moving, _age: moving, _ageing),
+    Tier("unfinished", lambda state, _moving, age: state in UNFINISHED and age <= ABANDONED_DAILY, _ageing),
+    Tier("abandoned", lambda state, _moving, age: state in UNFINISHED and age <= ABANDONED, lambda *_: DAY),
+    Tier(
+        "authorised",
+        lambda state, _moving, _age: state is PaymentState.AUTHORISED,
+        lambda _age, settings: settings.poll_authorised_seconds,
+    ),
+    Tier(
+        "captured",
+        lambda state, _moving, age: state is PaymentState.CAPTURED and age < CAPTURED_WATCHED,
+        lambda _age, settings: settings.poll_captured_seconds,
+    ),
+)
+
+
 def next_look(state: PaymentState, *, moving: bool, age: float, settings: Settings) -> float | None:
     """Seconds until a payment is looked at again, None for never.
 
@@ -35,18 +72,8 @@ def next_look(state: PaymentState, *, moving: bool, age: float, settings: Settin
         age: seconds since anything of it last changed.
         settings: the intervals.
     """
-    shortest, longest = settings.poll_moving_seconds
-    if moving:
-        return _early(min(max(age, shortest), longest))
-    if state in (PaymentState.CREATED, PaymentState.PENDING):
-        if age > ABANDONED:
-            return None
-        return _early(DAY if age > ABANDONED_DAILY else min(max(age, shortest), longest))
-    if state is PaymentState.AUTHORISED:
-        return _early(settings.poll_authorised_seconds)
-    if state is PaymentState.CAPTURED and age < CAPTURED_WATCHED:
-        return _early(settings.poll_captured_seconds)
-    return None
+    tier = next((tier for tier in TIERS if tier.fits(state, moving, age)), None)
+    return None if tier is None else _early(tier.seconds(age, settings))
 
 
 def retry(failures: int, settings: Settings) -> float:

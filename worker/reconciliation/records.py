@@ -18,10 +18,11 @@ from worker.database import insert_into, now, seconds_from_now
 from worker.gateways.gateway import PaymentView
 from worker.lifecycle import MOVING_CODES, Amounts, MovementState, PaymentState, amounts_of, refined
 from worker.models import Movement, Payment, WebhookEvent
-from worker.reconciliation import polling
+from worker.reconciliation import expiry, polling
 from worker.reconciliation.claims import Claim
 from worker.reconciliation.statements import FINISH_EVENTS, REPLACE, seen_as
 from worker.settings import Settings
+from worker.traffic import Turn
 
 log = structlog.get_logger("payhook.reconciliation")
 
@@ -64,6 +65,7 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
     wanted = _write(connection, claim, view, seen, changed, settings)
     _keep_movements(connection, claim.payment, view)
     finish_events(connection, claim.event_keys, "reconciled", None)
+    expiry.tell(connection, claim.payment, seen, settings)
     if claim.payment.state != state or claim.payment.refreshed_at is None:
         before = claim.payment.state if claim.payment.refreshed_at else None
         why = f"the platform says {view.status_code} {view.status or ''}".rstrip()
@@ -85,21 +87,34 @@ def postpone(connection: Connection, claim: Claim, failed: Failed, seconds: floa
         Whether the claim was still ours.
     """
     later = seconds_from_now(seconds)
-    released = connection.execute(
-        _still_ours(claim).values(
-            claim_token=None,
-            claimed_until=later,
-            due_at=later,
-            claims=0,
-            failures=failed.times,
-            problem=failed.problem,
-        )
-    )
+    values = {"claimed_until": later, "due_at": later, "turn_at": null(), "failures": failed.times}
+    return _put_back(connection, claim, {**values, "problem": failed.problem}, seconds + settings.ring_seconds)
+
+
+def wait(connection: Connection, claim: Claim, turn: Turn, settings: Settings) -> bool:
+    """Release the claim before a look, until the platform may be asked; whether it was still ours.
+
+    With a turn of its own the payment need not ask for another one. Behind an open circuit it says what it waits for.
+    """
+    later = seconds_from_now(turn.seconds)
+    values: dict[str, Any] = {"claimed_until": later, "due_at": later, "turn_at": null()}
+    if turn.why is None:
+        values["turn_at"] = later
+    else:
+        values["problem"] = f"the platform is not asked for now: {turn.why}"
+    return _put_back(connection, claim, values, turn.seconds + settings.ring_seconds)
+
+
+def _put_back(connection: Connection, claim: Claim, values: dict[str, Any], events_seconds: float) -> bool:
+    released = connection.execute(_still_ours(claim).values(claim_token=None, claims=0, **values))
     if released.rowcount:
+        put_off: dict[str, Any] = {"due_at": seconds_from_now(events_seconds), "claims": 1}
+        if "problem" in values:
+            put_off["problem"] = values["problem"]
         connection.execute(
             update(WebhookEvent)
             .where(WebhookEvent.event_key.in_(claim.event_keys), WebhookEvent.done_at.is_(None))
-            .values(due_at=seconds_from_now(seconds + settings.ring_seconds), claims=1, problem=failed.problem)
+            .values(**put_off)
         )
     return bool(released.rowcount)
 
@@ -122,6 +137,7 @@ def park(connection: Connection, claim: Claim, failed: Failed, settings: Setting
         .values(
             claim_token=None,
             claimed_until=gap_ends,
+            turn_at=null(),
             due_at=case((Payment.wanted > claim.payment.wanted, gap_ends), else_=null()),
             claims=0,
             failures=failed.times,
@@ -213,6 +229,10 @@ def _write(
     changed_at = None if changed else claim.payment.changed_at
     age = (claim.payment.at - changed_at).total_seconds() if changed_at else 0.0
     later = polling.next_look(PaymentState(seen["state"]), moving=moving, age=age, settings=settings)
+    expires_at = expiry.ends_at(claim.payment, seen, settings)
+    notice = expiry.seconds_to_notice(claim.payment, expires_at, settings)
+    if later is not None and notice is not None:
+        later = min(later, notice)
     abandoned = later is None and seen["state"] in (PaymentState.CREATED, PaymentState.PENDING)
     wanted = connection.execute(
         REPLACE,
@@ -223,6 +243,7 @@ def _write(
             "listed": [movement.platform_operation_id for movement in view.movements],
             "is_changed": changed,
             "is_authorised": amounts_authorised(seen),
+            "with_expiry": expires_at,
             "gap_seconds": settings.gap_seconds,
             "calm_seconds": later,
             "with_problem": ABANDONED if abandoned else None,

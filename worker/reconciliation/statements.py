@@ -52,11 +52,13 @@ def _replace() -> Any:
             refreshed_at=now(),
             changed_at=case((bindparam("is_changed", type_=Boolean), now()), else_=Payment.changed_at),
             authorised_at=case((authorised_first, now()), else_=Payment.authorised_at),
+            expires_at=bindparam("with_expiry", type_=Payment.__table__.c.expires_at.type),
             applied=answered,
             claims=0,
             failures=0,
             claim_token=None,
             claimed_until=gap_ends,
+            turn_at=null(),
             # No calm seconds are NULL, and so is a time that is so many seconds away: never.
             due_at=case(
                 (Payment.wanted > answered, gap_ends), else_=seconds_from_now(bindparam("calm_seconds", type_=Float))

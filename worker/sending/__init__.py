@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import Database, now, seconds_from_now
-from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown
+from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown, Receipt
 from worker.lifecycle import ABSORBING, OperationState
 from worker.logs import place_of
 from worker.models import Attempt, Operation
@@ -32,11 +32,15 @@ from worker.sending.answers import Outcome, answer_of, complete, keep_movement, 
 from worker.sending.claim import Claim, idempotence_key, order_of
 from worker.settings import Settings
 from worker.settlement import Look, Send
+from worker.traffic import Traffic, Turn
 
 log = structlog.get_logger("payhook.sending")
 
 #: A process that may not move money by this database looks again after this: a person has to mend it.
 STRANGER_SECONDS = 60.0
+
+#: So long at most an operation waits for its turn with its claim in hand, which leaves enough of it for the request.
+LONGEST_TURN_SECONDS = 10.0
 
 EXHAUSTED = (
     f"Has this been made? It was sent {MOST_CLAIMS} times, and each time its worker ended before it saw the answer; "
@@ -65,10 +69,18 @@ class Sender:
         database: our record.
         gateways: the platform, by merchant.
         settings: leases and intervals.
+        traffic: what the platform is asked, when others of this process ask it too.
     """
 
-    def __init__(self, database: Database, gateways: Mapping[str, Gateway], settings: Settings):
+    def __init__(
+        self,
+        database: Database,
+        gateways: Mapping[str, Gateway],
+        settings: Settings,
+        traffic: Traffic | None = None,
+    ):
         self._database = database
+        self._traffic = traffic or Traffic(database, settings)
         self._gateways = gateways
         self._settings = settings
         self._pace = pace_of(settings)
@@ -79,6 +91,7 @@ class Sender:
         Raises:
             DatabaseUnavailable: what is next is not known; the row is due.
         """
+        self._traffic.refresh()  # not in the transaction, which would wait for a connection of its own
         try:
             with self._database.transaction() as connection:
                 step = self._prepare(connection, operation_key)
@@ -157,6 +170,9 @@ class Sender:
         foreign = stranger(connection, {name: one.host for name, one in self._gateways.items()})
         if gateway is None or foreign is not None:
             return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
+        shut = self._traffic.shut(ledger.payment.merchant_id)
+        if shut is not None:
+            return self._put_off(connection, operation, shut)
         if operation.claims >= MOST_CLAIMS:
             log.error("operation.review", operation_key=operation_key)
             move(connection, operation, OperationState.REVIEW, EXHAUSTED)
@@ -196,15 +212,24 @@ class Sender:
         connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**values))
         return NOTHING
 
+    def _put_off(self, connection: Connection, operation: Row[Any], turn: Turn) -> Follow:
+        """Until the platform may be asked again; a planned operation says what it waits for."""
+        values: dict[str, Any] = {"due_at": seconds_from_now(turn.seconds)}
+        if operation.state == OperationState.PLANNED:
+            values["reason"] = f"the platform is not asked for now: {turn.why}"
+        connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**values))
+        return Follow(operations=((operation.operation_key, turn.seconds),))
+
     def _send(self, claim: Claim) -> Follow:
         gateway = self._gateways[claim.operation.merchant_id]
         began = time.monotonic()
         try:
+            self._await_turn(claim)
             # Asked again right before it leaves: a process that was paused since it claimed has lost its lease.
             seconds = claim.seconds_left(self._settings)
             if seconds <= 0:
                 raise NotSent("nothing left: the claim's time was over before it was sent")
-            outcome: Outcome = gateway.send(claim.order, seconds=seconds)
+            outcome: Outcome = self._asked(claim, gateway, seconds)
         except GatewayError as error:
             outcome = error
         except Exception as error:  # a fault of ours, when the request may have left
@@ -220,6 +245,30 @@ class Sender:
             return self._answered(connection, claim, outcome, milliseconds)
 
         return write_insistently(self._database, write, left, operation_key=claim.operation.operation_key)
+
+    def _await_turn(self, claim: Claim) -> None:
+        """Wait for the operation's turn, with the claim in hand: operations have a lane of their own, a short one.
+
+        Raises:
+            NotSent: it would take too long, or the platform is not to be asked.
+        """
+        turn = self._traffic.operation_turn(claim.operation.merchant_id)
+        if turn.why is not None:
+            raise NotSent(f"nothing left: the platform is not asked for now, {turn.why}")
+        if turn.seconds > LONGEST_TURN_SECONDS:
+            raise NotSent("nothing left: the merchant's budget of requests is used up")
+        time.sleep(turn.seconds)
+
+    def _asked(self, claim: Claim, gateway: Gateway, seconds: float) -> Movement | Receipt:
+        """Send, and say what came of it to whoever paces what is asked."""
+        error: GatewayError | None = None
+        try:
+            return gateway.send(claim.order, seconds=seconds)
+        except GatewayError as failure:
+            error = failure
+            raise
+        finally:
+            self._traffic.made(claim.operation.merchant_id, claim.payment_key, error)
 
     def _answered(self, connection: Connection, claim: Claim, outcome: Outcome, milliseconds: int) -> Follow:
         """Complete the attempt; and if the operation is still ours, write what became of it."""

@@ -1,44 +1,20 @@
 """Periodic jobs: each is a fact whose ``due_at`` has passed, done by whichever worker claims it first."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, null, update
 
-from worker.database import Database, insert_into, now, seconds_from_now
-from worker.gateways.gateway import Gateway
+from worker.database import insert_into, now, seconds_from_now
 from worker.models import JOB_FACT, Fact
-from worker.settings import Settings
+from worker.upkeep import webhooks
+from worker.upkeep.job import Done, Job, Tools
 
 log = structlog.get_logger("payhook.upkeep")
 
 #: Nobody else begins a job within this; one run of it takes a fraction.
 LEASE_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a job works with."""
-
-    database: Database
-    gateways: Mapping[str, Gateway]
-    settings: Settings
-
-
-@dataclass(frozen=True)
-class Done:
-    """What one run of a job came to."""
-
-    seconds: float  # until its next run: little while there is more to do, for a run is short
-    counts: Mapping[str, int] = field(default_factory=dict)  # for the log
-    state: Mapping[str, Any] = field(default_factory=dict)  # kept for the next run, as JSON
-    payment_keys: tuple[int, ...] = ()  # to be rung for
-
-
-#: A job: one short run, given what its last run has left (nothing at first). May be run twice.
-Job = Callable[[Tools, Mapping[str, Any]], Done]
 
 
 class Upkeep:
@@ -92,4 +68,6 @@ def _claimed(connection: Connection, fact_key: int) -> Row[Any] | None:
 
 
 #: Every job there is.
-JOBS: dict[str, Job] = {}
+JOBS: dict[str, Job] = {"webhooks": webhooks.run_once}
+
+__all__ = ["JOBS", "Done", "Job", "Tools", "Upkeep", "enrol"]

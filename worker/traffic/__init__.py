@@ -1,0 +1,98 @@
+"""What a merchant's platform is asked: a budget all workers share, and a circuit that opens when asking is in vain.
+
+Neither guards money. They guard the platform's patience, and one merchant's payments from another's troubles.
+"""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from worker.database import Database, DatabaseUnavailable
+from worker.gateways.gateway import CredentialsRefused, GatewayError, OutcomeUnknown, SlowDown, TryAgain
+from worker.settings import Settings
+from worker.traffic.budget import Budget, Lane
+from worker.traffic.circuit import Circuits
+
+#: What waits for a circuit comes back spread over this, so that a platform that has just recovered is not run over.
+SPREAD_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """When requests may be made."""
+
+    seconds: float  # from now; 0.0 is now
+    why: str | None = None  # why not now, where that is more than others' being first
+
+
+NOW = Turn(0.0)
+
+
+class Traffic:
+    """One process's view of it. Safe to use from any thread; never to be called inside a transaction.
+
+    Args:
+        database: where the workers share it.
+        settings: the budget, and how long a circuit stays open.
+    """
+
+    def __init__(self, database: Database, settings: Settings):
+        self._budget = Budget(database, settings.budget_per_second)
+        self._circuits = Circuits(database, settings.circuit_seconds)
+
+    def turn(self, merchant_id: str, calls: int, *, for_operation: Callable[[], bool]) -> Turn:
+        """When so many requests may be made. A later turn is kept: whoever waits for it need not ask again.
+
+        Args:
+            merchant_id: whose platform.
+            calls: how many requests, as far as is known.
+            for_operation: whether they serve an operation, which goes first; asked only when it matters.
+        """
+        shut = self._circuits.shut(merchant_id)
+        if shut is not None:
+            return Turn(shut.seconds + random.uniform(0, SPREAD_SECONDS), shut.why)  # noqa: S311 - spreads load
+        seconds = self._budget.reserve(merchant_id, Lane.LOOKS, calls)
+        if seconds > 0 and for_operation():
+            self._budget.settle(merchant_id, Lane.LOOKS, -calls)
+            seconds = self._budget.reserve(merchant_id, Lane.OPERATIONS, calls)
+        return Turn(seconds)
+
+    def operation_turn(self, merchant_id: str) -> Turn:
+        """When a request that moves money may be made."""
+        shut = self._circuits.shut(merchant_id)
+        if shut is not None:
+            return Turn(shut.seconds, shut.why)
+        return Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1))
+
+    def refresh(self) -> None:
+        """Learn of circuits that others have opened, for `shut`."""
+        self._circuits.refresh()
+
+    def shut(self, merchant_id: str) -> Turn | None:
+        """The circuit as last learnt, without asking the database: None when it is closed, or may be tried."""
+        shut = self._circuits.known(merchant_id)
+        return None if shut is None else Turn(shut.seconds, shut.why)
+
+    def made(self, merchant_id: str, subject: int, error: GatewayError | None, *, calls: int = 0) -> None:
+        """Say what came of requests.
+
+        Args:
+            merchant_id: whose platform.
+            subject: the payment's key: a circuit opens for several payments that fail, never for one.
+            error: why there was no usable answer, None when there was one.
+            calls: how many more requests than a turn was asked for; fewer when negative.
+        """
+        if calls:
+            self._budget.settle(merchant_id, Lane.LOOKS, calls)
+        # What cannot be shared now is found out again: by the next request, here or in another process.
+        with suppress(DatabaseUnavailable):
+            if isinstance(error, SlowDown):
+                self._budget.slow_down(merchant_id)
+            elif isinstance(error, CredentialsRefused | TryAgain | OutcomeUnknown):
+                self._circuits.failed(merchant_id, subject, error)
+            else:  # an answer, if only a no: the platform is there, and takes us for whom we are
+                self._circuits.answered(merchant_id)
+
+
+__all__ = ["NOW", "Traffic", "Turn"]

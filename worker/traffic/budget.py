@@ -1,0 +1,131 @@
+"""How many requests a merchant's platform gets: timelines of slots in the database, which every worker takes from.
+
+A slot is a moment for one request. The next free one is kept in a fact; whoever takes some moves it on. A process takes
+a block of slots at a time, so the fact is written a few times a second and not for each request.
+"""
+
+import enum
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from worker.database import Database, DatabaseUnavailable
+from worker.models import BUDGET_FACT
+from worker.traffic.facts import held, keep
+
+log = structlog.get_logger("payhook.traffic")
+
+#: Slots that nobody used are lost after this: so much of a burst is let through at once.
+BURST_SECONDS = 2.0
+
+#: For how much time a process takes slots at once.
+BLOCK_SECONDS = 0.25
+
+#: Each 429 halves the budget down to this share, and each minute without one doubles it again.
+LEAST_SHARE = 1 / 64
+DOUBLING_SECONDS = 60.0
+
+#: Requests that were under way together are refused together: they count as one answer.
+SLOWED_ONCE_SECONDS = 2.0
+
+
+class Lane(enum.StrEnum):
+    """Operations have a lane of their own: they never wait behind looks, and together they keep the budget."""
+
+    LOOKS = "looks"
+    OPERATIONS = "operations"
+
+
+SHARES = {Lane.LOOKS: 0.8, Lane.OPERATIONS: 0.2}
+
+
+@dataclass
+class _Block:
+    """The slots a process holds of a lane, by its monotonic clock."""
+
+    next: float = 0.0
+    end: float = 0.0
+    interval: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Budget:
+    """The slots of every merchant, for one process.
+
+    Args:
+        database: where they are shared.
+        per_second: how many there are for each merchant.
+    """
+
+    def __init__(self, database: Database, per_second: float):
+        self._database = database
+        self._per_second = per_second
+        self._blocks: dict[tuple[str, Lane], _Block] = {}
+        self._making = threading.Lock()
+
+    def reserve(self, merchant_id: str, lane: Lane, calls: int) -> float:
+        """Take slots; the seconds until the first of them.
+
+        With the database away there is nothing to share and little to do: the requests may be made at once.
+        """
+        block = self._block(merchant_id, lane)
+        with block.lock:
+            block.next = max(block.next, time.monotonic() - BURST_SECONDS)
+            try:
+                if block.next + calls * block.interval > block.end:
+                    self._take(block, merchant_id, lane, calls)
+            except DatabaseUnavailable:
+                return 0.0
+            slot = block.next
+            block.next += calls * block.interval
+        return max(slot - time.monotonic(), 0.0)
+
+    def settle(self, merchant_id: str, lane: Lane, calls: int) -> None:
+        """Take so many slots more, or give some back: what was needed is known only afterwards."""
+        block = self._block(merchant_id, lane)
+        with block.lock:
+            block.next += calls * block.interval
+
+    def slow_down(self, merchant_id: str) -> None:
+        """The platform asks for fewer requests."""
+        with self._database.transaction() as connection:
+            fact = held(connection, f"{BUDGET_FACT}{merchant_id}")
+            at, value = fact.at.timestamp(), dict(fact.value or {})
+            if at - (value.get("slowed_at") or 0.0) < SLOWED_ONCE_SECONDS:
+                return
+            value.update(factor=max(_share(value, at) / 2, LEAST_SHARE), slowed_at=at)
+            keep(connection, f"{BUDGET_FACT}{merchant_id}", value=value)
+        log.warning("budget.halved", merchant_id=merchant_id, share=round(value["factor"], 3))
+        for lane in Lane:
+            block = self._block(merchant_id, lane)
+            with block.lock:
+                block.end = block.next  # what is held was taken at the old pace
+
+    def _block(self, merchant_id: str, lane: Lane) -> _Block:
+        with self._making:
+            return self._blocks.setdefault((merchant_id, lane), _Block())
+
+    def _take(self, block: _Block, merchant_id: str, lane: Lane, calls: int) -> None:
+        with self._database.transaction() as connection:
+            fact = held(connection, f"{BUDGET_FACT}{merchant_id}")
+            at, value = fact.at.timestamp(), dict(fact.value or {})
+            interval = 1 / (self._per_second * SHARES[lane] * _share(value, at))
+            overdrawn = max(block.next - block.end, 0.0) if block.interval else 0.0
+            length = max(calls, math.ceil(BLOCK_SECONDS / interval)) * interval + overdrawn
+            start = max(value.get(lane, 0.0), at - BURST_SECONDS)
+            value[lane] = start + length
+            keep(connection, f"{BUDGET_FACT}{merchant_id}", value=value)
+        begins = time.monotonic() + (start - at)
+        block.next, block.end, block.interval = begins + overdrawn, begins + length, interval
+
+
+def _share(value: dict[str, Any], at: float) -> float:
+    """How much of the budget is left, so long after the last 429."""
+    if not value.get("slowed_at"):
+        return 1.0
+    doublings = min((at - value["slowed_at"]) / DOUBLING_SECONDS, 64.0)
+    return min(float(value["factor"] * 2.0**doublings), 1.0)
