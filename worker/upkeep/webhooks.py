@@ -78,9 +78,8 @@ def run_once(tools: Tools, state: Mapping[str, Any]) -> Done:
 
 def _hear(connection: Connection, watched: dict[str, Watched], last_key: int | None) -> tuple[int, bool]:
     if last_key is None:  # an old database: the latest events tell what is usual
-        last_key = max(
-            (connection.execute(select(func.max(WebhookEvent.event_key))).scalar_one() or 0) - MOST_EVENTS, 0
-        )
+        newest = connection.execute(select(func.max(WebhookEvent.event_key))).scalar_one() or 0
+        last_key = max(newest - MOST_EVENTS, 0)
     rows = connection.execute(
         select(WebhookEvent.event_key, WebhookEvent.merchant_id, WebhookEvent.received_at)
         .where(WebhookEvent.event_key > last_key, WebhookEvent.merchant_id.is_not(None))
@@ -105,8 +104,8 @@ def _judge(connection: Connection, merchant_id: str, one: Watched, at: datetime,
         )
     ).one()
     one.moved = moved
-    silent_since = one.last or first
-    if moved == 0 or (at - silent_since).total_seconds() <= patience:
+    silent_since: datetime | None = one.last or first
+    if silent_since is None or moved == 0 or (at - silent_since).total_seconds() <= patience:
         one.missed_since = None
         return
     if one.missed_since is None:
