@@ -89,10 +89,19 @@ class Traffic:
         with suppress(DatabaseUnavailable):
             if isinstance(error, SlowDown):
                 self._budget.slow_down(merchant_id)
-            elif isinstance(error, CredentialsRefused | TryAgain | OutcomeUnknown):
+            if error is not None and _in_vain(error):
                 self._circuits.failed(merchant_id, subject, error)
-            else:  # an answer, if only a no: the platform is there, and takes us for whom we are
+            else:
                 self._circuits.answered(merchant_id)
+
+
+def _in_vain(error: GatewayError) -> bool:
+    """Whether others would have fared no better. Not so after an answer, if only a no: the platform is there, and takes
+    us for whom we are."""
+    if isinstance(error, CredentialsRefused):
+        return True
+    unanswered = error.http_status is None or error.http_status >= 500
+    return isinstance(error, TryAgain | OutcomeUnknown) and unanswered
 
 
 __all__ = ["NOW", "Traffic", "Turn"]

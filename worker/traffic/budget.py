@@ -22,7 +22,8 @@ log = structlog.get_logger("payhook.traffic")
 #: Slots that nobody used are lost after this: so much of a burst is let through at once.
 BURST_SECONDS = 2.0
 
-#: For how much time a process takes slots at once.
+#: A busy process takes slots for about so long at once; an idle one takes what it needs, lest many of them hold what
+#: nobody uses.
 BLOCK_SECONDS = 0.25
 
 #: Each 429 halves the budget down to this share, and each minute without one doubles it again.
@@ -50,6 +51,8 @@ class _Block:
     next: float = 0.0
     end: float = 0.0
     interval: float = 0.0
+    size: int = 1
+    taken_at: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -115,12 +118,21 @@ class Budget:
             at, value = fact.at.timestamp(), dict(fact.value or {})
             interval = 1 / (self._per_second * SHARES[lane] * _share(value, at))
             overdrawn = max(block.next - block.end, 0.0) if block.interval else 0.0
-            length = max(calls, math.ceil(BLOCK_SECONDS / interval)) * interval + overdrawn
+            length = max(calls, _size(block, interval)) * interval + overdrawn
             start = max(value.get(lane, 0.0), at - BURST_SECONDS)
             value[lane] = start + length
             keep(connection, f"{BUDGET_FACT}{merchant_id}", value=value)
         begins = time.monotonic() + (start - at)
         block.next, block.end, block.interval = begins + overdrawn, begins + length, interval
+        block.taken_at = time.monotonic()
+
+
+def _size(block: _Block, interval: float) -> int:
+    """How many slots to take: twice as many as last time while blocks do not last, half as many when they last."""
+    lasted = time.monotonic() - block.taken_at
+    most = math.ceil(BLOCK_SECONDS / interval)
+    block.size = min(block.size * 2, most) if lasted < BLOCK_SECONDS else max(block.size // 2, 1)
+    return block.size
 
 
 def _share(value: dict[str, Any], at: float) -> float:
