@@ -1,20 +1,24 @@
 """Periodic jobs: each is a fact whose ``due_at`` has passed, done by whichever worker claims it first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, null, update
 
-from worker.database import insert_into, now, seconds_from_now
+from worker.database import DatabaseUnavailable, insert_into, now, seconds_from_now
+from worker.logs import place_of
 from worker.models import JOB_FACT, Fact
-from worker.upkeep import webhooks
+from worker.upkeep import retention, webhooks
 from worker.upkeep.job import Done, Job, Tools
 
 log = structlog.get_logger("payhook.upkeep")
 
 #: Nobody else begins a job within this; one run of it takes a fraction.
 LEASE_SECONDS = 300.0
+
+#: A job that failed is tried again after this: what it has done so far is done, and nobody waits for the rest.
+RETRY_SECONDS = 60.0
 
 
 class Upkeep:
@@ -32,21 +36,28 @@ class Upkeep:
     def job(self, fact_key: int) -> Done | None:
         """Do a job that is due, unless somebody else is at it."""
         with self._tools.database.transaction() as connection:
-            fact = _claimed(connection, fact_key)
+            fact = _claimed(connection, fact_key, self._jobs)
         if fact is None:
             return None
         name = str(fact.name).removeprefix(JOB_FACT)
-        if name not in self._jobs:  # of another version: a process that knows it will do it
+        try:
+            done = self._jobs[name](self._tools, fact.value or {})
+        except DatabaseUnavailable:  # no fault of the job's: whoever handed it over says so
+            self._due_in(fact_key, RETRY_SECONDS)
+            raise
+        except Exception as error:  # its text may hold what the platform sent
+            log.error("job.failed", job=name, error=type(error).__name__, where=place_of(error))
+            self._due_in(fact_key, RETRY_SECONDS)
             return None
-        done = self._jobs[name](self._tools, fact.value or {})
-        with self._tools.database.transaction() as connection:
-            connection.execute(
-                update(Fact)
-                .where(Fact.fact_key == fact_key)
-                .values(value=dict(done.state), due_at=seconds_from_now(done.seconds))
-            )
+        self._due_in(fact_key, done.seconds, value=dict(done.state))
         log.info("job.done", job=name, next_in=round(done.seconds), **done.counts)
         return done
+
+    def _due_in(self, fact_key: int, seconds: float, **values: Any) -> None:
+        with self._tools.database.transaction() as connection:
+            connection.execute(
+                update(Fact).where(Fact.fact_key == fact_key).values(due_at=seconds_from_now(seconds), **values)
+            )
 
 
 def enrol(connection: Connection, jobs: Mapping[str, Job] | None = None) -> None:
@@ -57,17 +68,18 @@ def enrol(connection: Connection, jobs: Mapping[str, Job] | None = None) -> None
         connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
 
 
-def _claimed(connection: Connection, fact_key: int) -> Row[Any] | None:
+def _claimed(connection: Connection, fact_key: int, names: Collection[str]) -> Row[Any] | None:
+    """The job for this process alone; one of another version is left to a process that knows it."""
     return connection.execute(
         update(Fact)
-        .where(Fact.fact_key == fact_key, Fact.name.startswith(JOB_FACT), Fact.due_at.is_not(null()))
-        .where(Fact.due_at <= seconds_from_now(LEASE_SECONDS / 2))
+        .where(Fact.fact_key == fact_key, Fact.name.in_([f"{JOB_FACT}{name}" for name in names]))
+        .where(Fact.due_at.is_not(null()), Fact.due_at <= seconds_from_now(LEASE_SECONDS / 2))
         .values(due_at=seconds_from_now(LEASE_SECONDS))
         .returning(Fact.name, Fact.value)
     ).one_or_none()
 
 
 #: Every job there is.
-JOBS: dict[str, Job] = {"webhooks": webhooks.run_once}
+JOBS: dict[str, Job] = {"retention": retention.run_once, "webhooks": webhooks.run_once}
 
 __all__ = ["JOBS", "Done", "Job", "Tools", "Upkeep", "enrol"]
