@@ -185,8 +185,8 @@ def run_once(tools: Tools, state: Mapping[str, Any]) -> Done:
     for step in walk(tools.database, tools.settings, _place_in(state)):
         counts.update(step.counts)
         if time.monotonic() - began > RUN_SECONDS:
-            return Done(SOON_SECONDS, counts, asdict(step.place))
-    return Done(PASS_SECONDS, counts)
+            return Done(SOON_SECONDS, +counts, asdict(step.place))
+    return Done(PASS_SECONDS, +counts)
 
 
 def walk(database: Database, settings: Settings, place: Place | None = None, *, dry: bool = False) -> Iterator[Step]:
