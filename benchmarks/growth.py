@@ -99,7 +99,7 @@ def _ingest(stage: Stage, database: Database, settings: Settings, size: Size, ro
 def _keep(database: Database, body: bytes, settings: Settings) -> list[int]:
     return inbox.keep(
         database, body, KEY_ID, key_merchant_id=None, merchant_ids=None, ring_seconds=settings.lease_seconds * 60
-    )
+    ).due
 
 
 def _claim(stage: Stage, database: Database, settings: Settings, size: Size, rows: int) -> Step:

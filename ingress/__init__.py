@@ -15,6 +15,7 @@ from ingress.webhooks import receive, unavailable, webhooks
 from worker import logs
 from worker.database import DatabaseUnavailable, WrongRevision
 from worker.settings import Settings, SettingsError, load_settings
+from worker.settings.sources import tell_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -60,6 +61,7 @@ def assemble(settings: Settings, desk: Desk) -> Flask:
         raise
     except DatabaseUnavailable as error:
         log.warning("database.unreachable", told=str(error))
+    tell_settings()
     app = Flask("ingress", static_folder=None)
     app.extensions["payhook"] = desk
     app.register_blueprint(webhooks)

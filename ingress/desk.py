@@ -33,8 +33,8 @@ class Desk:
     merchant_ids: frozenset[str] | None
     refusals: Refusals = field(default_factory=Refusals)
 
-    def keep(self, body: bytes, signed: Genuine) -> list[int]:
-        """Store what a genuine body says; the keys of the events to ring for.
+    def keep(self, body: bytes, signed: Genuine) -> inbox.Kept:
+        """Store what a genuine body says.
 
         Raises:
             DatabaseUnavailable: it is not known to be stored.

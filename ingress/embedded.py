@@ -21,7 +21,7 @@ from ingress import assemble
 from ingress.desk import open_desk
 from ingress.key_stores import encryption_keys, kind_of_store
 from ingress.webhooks import MOST_BYTES
-from worker import logs
+from worker import logs, tracing
 from worker.celery_app import LEAVE_SECONDS
 from worker.database import Database, migrate
 from worker.operations import settling
@@ -72,7 +72,8 @@ def run(settings: Settings, host: str, port: int) -> NoReturn:
     desk.ring.close()
     desk.database.close()
     log.info("down")
-    sys.stderr.flush()
+    tracing.flush()
+    logs.flush()
     os._exit(0)  # a look that was not finished in time would hold the interpreter up at its exit
 
 

@@ -8,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 
 from ingress import assemble
 from ingress.desk import ANSWERING_THREADS, open_desk
+from worker import tracing
 from worker.settings import Settings
 
 #: A leaving process waits so long for its last rings to leave; what does not is left to the sweep.
@@ -51,7 +52,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]  # untyped
             "forwarded_allow_ips": "",  # nobody tells us who the sender is, or under which path we are
             "control_socket_disable": True,
             "post_worker_init": lambda _worker: self._wait_for_keys(),
-            "worker_exit": lambda _arbiter, _worker: self._desk.doorbell.flush(LAST_RINGS_SECONDS),
+            "worker_exit": lambda _arbiter, _worker: self._leave(),
             **({"worker_tmp_dir": str(memory)} if memory.is_dir() else {}),
         }.items():
             self.cfg.set(name, value)
@@ -61,6 +62,10 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]  # untyped
         give_up_at = time.monotonic() + KEYS_SECONDS
         while self._desk.ring.state().loaded_at is None and time.monotonic() < give_up_at:
             time.sleep(0.01)
+
+    def _leave(self) -> None:
+        self._desk.doorbell.flush(LAST_RINGS_SECONDS)
+        tracing.flush()
 
     def load(self) -> Any:
         """Called once, in the parent: what it opens must not outlive the forks."""

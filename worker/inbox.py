@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from onlinepayments.sdk.domain.web_hooks_event import WebhooksEvent
 from sqlalchemy import Float, bindparam
@@ -31,6 +32,17 @@ class Hint:
     payment_id: str | None = None
     outcome: str | None = None  # ignored or quarantined when nothing follows
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a genuine body has become."""
+
+    body_sha256: bytes
+    event_keys: list[int]  # of all its events
+    due: list[int]  # of those that a ring is due for
+    is_new: bool  # it was not here before
+    hints: Sequence[Hint]  # what it says
 
 
 def understand(body: bytes) -> list[Hint]:
@@ -60,7 +72,7 @@ def keep(
     key_merchant_id: str | None,
     merchant_ids: Collection[str] | None,
     ring_seconds: float,
-) -> list[int]:
+) -> Kept:
     """Store what a genuine body says, in one durable statement; the same body again only counts a delivery.
 
     Args:
@@ -71,18 +83,22 @@ def keep(
         merchant_ids: our merchants, None when this process does not know them.
         ring_seconds: how long an event is left to its ring before the sweep rings for it too.
 
-    Returns:
-        The keys of the events that a ring is due for.
-
     Raises:
         DatabaseUnavailable: it is not known to be stored; the platform must send it again.
     """
     hints = [_admitted(hint, key_merchant_id, merchant_ids) for hint in understand(body)]
     rows = _rows(body, key_id, hints, ring_seconds)
     try:
-        return _store(database, rows)
+        stored = _store(database, rows)
     except ConnectionBroke:  # after the server's restart: the statement is idempotent, and a 503 costs ten minutes
-        return _store(database, rows)
+        stored = _store(database, rows)
+    return Kept(
+        body_sha256=rows[0]["body_sha256"],
+        event_keys=[row.event_key for row in stored],
+        due=[row.event_key for row in stored if row.due_at is not None],
+        is_new=stored[0].deliveries == 1,
+        hints=hints,
+    )
 
 
 def _rows(body: bytes, key_id: str, hints: Sequence[Hint], ring_seconds: float) -> list[dict[str, Any]]:
@@ -106,13 +122,19 @@ def _rows(body: bytes, key_id: str, hints: Sequence[Hint], ring_seconds: float) 
     ]
 
 
-def _store(database: Database, rows: list[dict[str, Any]]) -> list[int]:
+class _Stored(NamedTuple):
+    event_key: int
+    due_at: datetime | None
+    deliveries: int
+
+
+def _store(database: Database, rows: list[dict[str, Any]]) -> list[_Stored]:
     if len(rows) == 1 and not database.is_sqlite:
         stored: Sequence[Any] = database.run(_KEEP_ONE.string, {**_KEEP_ONE.params, **rows[0]})
     else:
         with database.statement() as connection:
             stored = connection.execute(_KEEP[connection.dialect.name], rows[0] if len(rows) == 1 else rows).all()
-    return [event_key for event_key, due_at in stored if due_at is not None]
+    return [_Stored(*row) for row in stored]
 
 
 def _statement(dialect: str) -> Any:
@@ -122,7 +144,7 @@ def _statement(dialect: str) -> Any:
     )
     return statement.on_conflict_do_update(
         index_elements=["body_sha256", "position"], set_={"deliveries": WebhookEvent.deliveries + 1}
-    ).returning(WebhookEvent.event_key, WebhookEvent.due_at)
+    ).returning(WebhookEvent.event_key, WebhookEvent.due_at, WebhookEvent.deliveries)
 
 
 #: Built once: the one statement on a request's path.

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import structlog
 from celery import Celery, Task
+from celery.app.task import Context
 from celery.signals import setup_logging, worker_init, worker_process_shutdown, worker_ready, worker_shutdown
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from worker import logs, operations, reconciliation, reports, rescue, sending, upkeep
+from worker import logs, operations, reconciliation, reports, rescue, sending, tracing, upkeep
 from worker.celery_app import LEAVE_SECONDS, make_app
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
@@ -28,6 +29,7 @@ from worker.policies import policies_of
 from worker.reconciliation import Reconciler
 from worker.sending import Sender
 from worker.settings import Settings, SettingsError, load_settings
+from worker.settings.sources import tell_settings
 from worker.traffic import Traffic
 
 log = structlog.get_logger("payhook.tasks")
@@ -80,13 +82,16 @@ class Station:
         return upkeep.Upkeep(upkeep.Tools(self.database, self.gateways, settings, self.traffic))
 
     def look_at_event(self, event_key: int) -> None:
-        _after_look(self.reconciler.event(event_key))
+        with logs.in_hand(event_key=event_key):
+            _after_look(self.reconciler.event(event_key))
 
     def look_at_payment(self, payment_key: int) -> None:
-        _after_look(self.reconciler.payment(payment_key))
+        with logs.in_hand(payment_key=payment_key):
+            _after_look(self.reconciler.payment(payment_key))
 
     def bring_forward(self, operation_key: int) -> None:
-        _after_step(self.sender.operation(operation_key))
+        with logs.in_hand(operation_key=operation_key):
+            _after_step(self.sender.operation(operation_key))
 
     def keep_up(self, fact_key: int) -> None:
         done = self.upkeep.job(fact_key)
@@ -156,22 +161,23 @@ def reconcile(payment_id: Any = None, merchant_id: Any = None, **unknown: Any) -
 @app.task(name="payhook.capture", bind=True)
 def capture(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
     """Promise and send a capture; like the two below, its message is the only copy until it is a row."""
-    return _move_money(MovementKind.CAPTURE, self.request.id, nameless, given)
+    return _move_money(MovementKind.CAPTURE, self.request, nameless, given)
 
 
 @app.task(name="payhook.refund", bind=True)
 def refund(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
-    return _move_money(MovementKind.REFUND, self.request.id, nameless, given)
+    return _move_money(MovementKind.REFUND, self.request, nameless, given)
 
 
 @app.task(name="payhook.cancel", bind=True)
 def cancel(self: Task[Any, Any], /, *nameless: Any, **given: Any) -> dict[str, Any]:
-    return _move_money(MovementKind.CANCEL, self.request.id, nameless, given)
+    return _move_money(MovementKind.CANCEL, self.request, nameless, given)
 
 
 def _move_money(
-    kind: MovementKind, message_id: str | None, nameless: tuple[Any, ...], given: dict[str, Any]
+    kind: MovementKind, message: Context, nameless: tuple[Any, ...], given: dict[str, Any]
 ) -> dict[str, Any]:
+    traceparent = tracing.well_formed((message.headers or {}).get("traceparent"))
     if nameless:
         given = {
             **given,
@@ -180,11 +186,12 @@ def _move_money(
 
     def store() -> Row[Any]:
         return operations.request(
-            station.database, kind, given, frozenset(settings.merchants), unnamed=message_id or "message"
+            station.database, kind, given, frozenset(settings.merchants), unnamed=message.id or "message"
         )
 
     try:
-        operation = _until_stored(store)
+        with tracing.span("request", traceparent=traceparent, kind=kind.value):
+            operation = _until_stored(store)
     except CannotAccept as error:
         return {"state": "refused", "reason": str(error)}
     if settings.result_backend is None:
@@ -204,7 +211,8 @@ def _promised(operation_key: int) -> dict[str, Any]:
             operation = reports.operation(connection, operation_key)
         if operation["state"] != OperationState.REQUESTED or time.monotonic() > deadline:
             return reports.plain(operation)
-        follow = station.sender.operation(operation_key)
+        with logs.in_hand(operation_key=operation_key):
+            follow = station.sender.operation(operation_key)
         _after_step(follow)
         if follow.payment is None:  # somebody looks at it already
             time.sleep(LOOK_SECONDS)
@@ -299,6 +307,7 @@ def _log_as_we_do(**_: Any) -> None:
 
 @worker_init.connect
 def _refuse_to_work_for_nobody(**_: Any) -> None:
+    tell_settings()
     try:
         policies_of(settings)  # read for its error, as the merchants are
         station.database.check()
@@ -325,6 +334,8 @@ def leave(**_: Any) -> None:
     if "crew" in vars(station) and not station.crew.drain(LEAVE_SECONDS):
         log.warning("left.unfinished")  # their leases end, and the sweep rings for them
     doorbell.flush(1.0)
+    tracing.flush()
+    logs.flush()  # a child of Celery's ends by os._exit, which waits for nothing
 
 
 def _after_fork() -> None:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from worker import logs
 from worker.database import Database, DatabaseUnavailable, open_database
 from worker.settings import Settings, SettingsError, load_settings
 
@@ -39,12 +41,23 @@ def settings() -> Settings:
 
 
 @contextmanager
+def logged(chosen: Settings) -> Iterator[None]:
+    """What is told of a change on standard error, beside the journal, comes out as any process's lines do."""
+    logs.set_up(chosen, least=logging.WARNING)
+    try:
+        yield
+    finally:
+        logs.flush()
+
+
+@contextmanager
 def opened(chosen: Settings) -> Iterator[Database]:
     """The database of the settings, at this version's revision, for as long as a command needs it."""
     database = open_database(chosen, threads=1, seconds=DATABASE_SECONDS)
     try:
-        database.check()
-        yield database
+        with logged(chosen):
+            database.check()
+            yield database
     finally:
         database.close()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
-from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
+from ingress.cli import Commands, Refused, actor, json_option, logged, opened, print_json, settings
 from ingress.cli.tables import print_table
 from ingress.cli.times import age, duration, moment
 from ingress.key_stores import (
@@ -27,6 +28,8 @@ from ingress.key_stores import (
 )
 from ingress.key_stores.key_store import KEY_ID, MAX_FILE_BYTES, new_key
 from worker.settings import PREFIX, Settings
+
+log = structlog.get_logger("payhook.keys")
 
 #: Standard Webhooks asks for 24 to 64 random bytes; the platform's own secrets are longer than this.
 STRONG_SECRET_BYTES = 24
@@ -98,6 +101,8 @@ def add(key_id: str, secret_file: str | None, not_after: datetime | None, mercha
         if len(key.secret.get_secret_value().encode()) < STRONG_SECRET_BYTES:
             click.echo(f"Warning: the secret has fewer than {STRONG_SECRET_BYTES} bytes; it can be guessed.", err=True)
         added = place.add(key_id, key)
+    if added:
+        _tell("key.added", key_id, place, merchant_id=merchant)
     click.echo(f"{key_id} added to {place.name}." if added else f"{key_id} is in {place.name} already; unchanged.")
 
 
@@ -130,6 +135,7 @@ def retire(key_id: str, after: timedelta) -> None:
         if end is None:
             raise Refused(f"there is no key {key_id} in {place.name}")
         others = any(row["state"] == "active" for row in place.list())
+    _tell("key.retired", key_id, place, not_after=end.isoformat(timespec="seconds"))
     until = end.isoformat(timespec="seconds")
     past = end <= datetime.now(UTC)
     click.echo(f"{key_id} retired in {place.name}; it verifies {'nothing since' if past else 'until'} {until}.")
@@ -152,6 +158,8 @@ def rotate_encryption() -> None:
     with opened(chosen) as ours:
         outcomes = database.rotate_encryption(ours, encryption_keys(chosen, create=False), actor=actor())
     counted = Counter(outcomes.values())
+    with logged(chosen):
+        log.warning("keys.rotated", security=True, actor=actor(), count=counted["encrypted anew"])
     click.echo(f"{counted['encrypted anew']} encrypted anew, {counted['already']} were already.")
     unreadable = [key_id for key_id, outcome in outcomes.items() if outcome == "unreadable"]
     if unreadable:
@@ -168,7 +176,13 @@ def remove(key_id: str) -> None:
     with open_place(settings()) as place:
         if not place.remove(key_id):
             raise Refused(f"there is no key {key_id} in {place.name}")
+    _tell("key.removed", key_id, place)
     click.echo(f"{key_id} removed from {place.name}.")
+
+
+def _tell(event: str, key_id: str, place: Place, **about: Any) -> None:
+    with logged(settings()):
+        log.warning(event, security=True, key_id=key_id, actor=actor(), place=place.name, **about)
 
 
 @contextmanager

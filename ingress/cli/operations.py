@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+import structlog
 from sqlalchemy import Connection
 
 from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
 from ingress.cli.stories import print_list, print_operation, print_story
 from ingress.cli.times import duration, moment
-from worker import logs, reports
 from worker import operations as asked
+from worker import reports
 from worker.celery_app import make_app
 from worker.database import Database, DatabaseUnavailable
 from worker.doorbell import OPERATIONS, Doorbell
@@ -21,6 +22,8 @@ from worker.gateways import open_gateways
 from worker.lifecycle import MovementKind, OperationState, canonical_payment_id
 from worker.operations import fingerprint, people
 from worker.settings import Settings
+
+log = structlog.get_logger("payhook.operations")
 
 #: Between two looks of a command that waits for the end.
 LOOK_SECONDS = 0.25
@@ -174,7 +177,9 @@ def withdraw(operation_key: int, reason: str, as_json: bool) -> None:
     _decide(
         operation_key,
         lambda connection: people.withdraw(connection, operation_key, actor=actor(), why=reason),
+        "operation.withdrawn",
         as_json=as_json,
+        why=reason,
     )
 
 
@@ -197,7 +202,10 @@ def resolve(operation_key: int, verdict: people.Verdict, reason: str, as_json: b
     _decide(
         operation_key,
         lambda connection: people.resolve(connection, operation_key, verdict, actor=actor(), why=reason),
+        "operation.resolved",
         as_json=as_json,
+        verdict=verdict,
+        why=reason,
     )
 
 
@@ -216,7 +224,9 @@ def adopt(reason: str) -> None:
     click.echo(f"This database belongs to {fingerprint.told(hosts)} now.")
 
 
-def _decide(operation_key: int, decision: Callable[[Connection], Iterable[int]], *, as_json: bool) -> None:
+def _decide(
+    operation_key: int, decision: Callable[[Connection], Iterable[int]], event: str, *, as_json: bool, **said: str
+) -> None:
     chosen = settings()
     with opened(chosen) as database:
         try:
@@ -224,6 +234,7 @@ def _decide(operation_key: int, decision: Callable[[Connection], Iterable[int]],
                 woken = decision(connection)
         except people.CannotDecide as error:
             raise Refused(str(error)) from None
+        log.warning(event, security=True, operation_key=operation_key, actor=actor(), **said)
         _ring(chosen, woken)
         shown = _read(database, operation_key)
     print_json(shown) if as_json else print_operation(shown)
@@ -255,7 +266,6 @@ def _ring(chosen: Settings, operation_keys: Iterable[int]) -> None:
     """Ring for the rows; without, they are due, and the sweep finds them within seconds."""
     if chosen.embedded_broker:
         return
-    logs.set_up(chosen)  # what the doorbell says of a broker that is away is not the command's output
     doorbell = Doorbell(make_app(chosen))
     doorbell.ring(OPERATIONS, operation_keys)
     doorbell.flush(RING_SECONDS)

@@ -362,7 +362,8 @@ def deliver_to(database: Database) -> Deliver:
         keys = []
         for type_ in types or ("payment.pending_capture",):
             body = body_of(payment_id, type_, number=next(numbers), merchant_id=merchant_id)
-            keys += inbox.keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+            kept = inbox.keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+            keys += kept.due
         return keys
 
     return deliver

@@ -377,7 +377,7 @@ def test_a_ring_is_due_for_every_event_with_work_open(database: Database) -> Non
     body = compact([payload(), payload()])
 
     for _ in range(2):
-        keys = keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=RING_SECONDS)
+        keys = keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=RING_SECONDS).due
         assert sorted(keys) == [row.event_key for row in rows_of(database, body)]
 
 
@@ -387,7 +387,7 @@ def test_no_ring_is_due_for_an_event_that_is_done(database: Database, document: 
     body = compact(document) + unique("")
 
     for _ in range(2):
-        keys = keep(database, body, "key-1", key_merchant_id=None, merchant_ids={"acme"}, ring_seconds=RING_SECONDS)
+        keys = keep(database, body, "key-1", key_merchant_id=None, merchant_ids={"acme"}, ring_seconds=RING_SECONDS).due
         assert keys == []
 
 
@@ -487,7 +487,7 @@ def test_one_body_sent_by_many_at_once_is_one_row(database: Database) -> None:
 
     def send(_: int) -> list[int]:
         together.wait()
-        return keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=RING_SECONDS)
+        return keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=RING_SECONDS).due
 
     with ThreadPoolExecutor(THREADS) as pool:
         keys = list(pool.map(send, range(THREADS)))

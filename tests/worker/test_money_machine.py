@@ -530,7 +530,8 @@ class MoneyMachine(RuleBasedStateMachine):
             return
         self.events += 1
         body = body_of(PAYMENT, number=self.events)
-        for key in inbox.keep(self.database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0):
+        kept = inbox.keep(self.database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+        for key in kept.due:
             self._ring(("event", key))
 
     def _ring(self, ring: tuple[str, int]) -> None:

@@ -1,18 +1,23 @@
 """Worldline Direct, asked through its SDK: one client a merchant, on a connection of our own."""
 
 import logging
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from configparser import NoOptionError, NoSectionError
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from onlinepayments.sdk.authentication.authorization_type import AuthorizationType
 from onlinepayments.sdk.call_context import CallContext
 from onlinepayments.sdk.communicator_configuration import CommunicatorConfiguration
 from onlinepayments.sdk.factory import Factory
 from onlinepayments.sdk.log.python_communicator_logger import PythonCommunicatorLogger
 
+from worker import tracing
 from worker.gateways import orders
 from worker.gateways.answers import (
     PLATFORM_ID,
@@ -27,7 +32,9 @@ from worker.gateways.connection import PlatformConnection
 from worker.gateways.deadlines import deadline
 from worker.gateways.errors import gateway_error
 from worker.gateways.gateway import (
+    CredentialsRefused,
     Gateway,
+    GatewayError,
     InProgress,
     Movement,
     Order,
@@ -47,6 +54,10 @@ CONNECT_SECONDS = 5
 #: From this many digits on an id is of the platform's newer format, which has no underscore and no number after it.
 LONG_ID_DIGITS = 19
 
+#: A process says of a merchant that it is refused once in this time.
+REFUSAL_TOLD_SECONDS = 60.0
+
+log = structlog.get_logger("payhook.gateways")
 logger = logging.getLogger("payhook.platform")
 Answer = TypeVar("Answer")
 
@@ -66,6 +77,7 @@ class WorldlineGateway(Gateway):
 
     def __init__(self, merchant: Merchant, settings: Settings):
         self.merchant_id = merchant.id
+        self._refusal_told_until = -math.inf
         configuration = _configuration(merchant, settings)
         self.host = configuration.api_endpoint.netloc
         self._connection = PlatformConnection(
@@ -134,22 +146,47 @@ class WorldlineGateway(Gateway):
             MovementKind.CANCEL: payments.cancel_payment,
         }[order.kind]
         context = CallContext(order.idempotence_key)
+        with self._calling(ask.__name__):
+            try:
+                orders.check(order)
+                with deadline(seconds):
+                    return ordered_movement(order, ask(initial_id(order.payment_id), order.body, context))
+            except Exception as error:
+                failure = gateway_error(error, ask.__name__, moves_money=True)
+            # A conflict is no kept answer: there is none yet.
+            failure.replayed = context.idempotence_request_timestamp is not None and not isinstance(failure, InProgress)
+            raise failure
+
+    @contextmanager
+    def _calling(self, call: str) -> Iterator[None]:
+        """A call, told of: which it was, what came of it, how long it took."""
+        began, outcome, status = time.monotonic(), "answered", None
         try:
-            orders.check(order)
-            with deadline(seconds):
-                return ordered_movement(order, ask(initial_id(order.payment_id), order.body, context))
-        except Exception as error:
-            failure = gateway_error(error, ask.__name__, moves_money=True)
-        # A conflict is no kept answer: there is none yet.
-        failure.replayed = context.idempotence_request_timestamp is not None and not isinstance(failure, InProgress)
-        raise failure
+            with tracing.span(call, merchant_id=self.merchant_id):
+                yield
+        except GatewayError as error:
+            outcome, status = type(error).__name__, error.http_status
+            if isinstance(error, CredentialsRefused):
+                self._tell_refused(error)
+            raise
+        finally:
+            ms = round((time.monotonic() - began) * 1000)
+            log.debug("platform.called", call=call, outcome=outcome, http_status=status, ms=ms)
+
+    def _tell_refused(self, error: CredentialsRefused) -> None:
+        """One line in a while: every call of the merchant ends so until a person mends it."""
+        at = time.monotonic()
+        if at >= self._refusal_told_until:
+            self._refusal_told_until = at + REFUSAL_TOLD_SECONDS
+            log.error("credentials.refused", security=True, merchant_id=self.merchant_id, http_status=error.http_status)
 
     def close(self) -> None:
         """Let go of the connections; nothing is sent after it."""
         self._connection.close()
 
     def _ask(self, call: str, method: Callable[[str], Any], asked: str) -> Any:
-        return _read(call, lambda: method(asked))
+        with self._calling(call):
+            return _read(call, lambda: method(asked))
 
     def _ask_on(self, call: str, method: Callable[[str], Any], asked: str) -> Any:
         """Ask for a part of a payment that was answered a moment ago: if it is unknown now, it will not be for long."""

@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, update
 
 from worker.database import now, seconds_from_now
 from worker.lifecycle import MovementKind, OperationState, decimals
 from worker.models import Operation
 from worker.operations.ledger import Ledger, open_ledger
-from worker.operations.moves import move, note
+from worker.operations.moves import ids_of, move, note
 from worker.operations.requests import POLICY_SOURCE, Request, keep
 from worker.operations.settling import WAITING_SECONDS
 from worker.policies.policy import Wanted
+
+log = structlog.get_logger("payhook.operations")
 
 #: States of a capture of ours whose end a cancellation with ``on_captured=refund`` waits for.
 _CAPTURING = frozenset({OperationState.PLANNED.value, OperationState.SENDING.value, OperationState.UNKNOWN.value})
@@ -115,6 +118,7 @@ def _accept(connection: Connection, ledger: Ledger, operation: Row[Any]) -> None
                 raise
             kind, amount = MovementKind.REFUND, _amount_of_refund_instead(ledger, operation, no)
     except No as no:
+        log.info("operation.refused", kind=operation.kind, why=str(no), **ids_of(operation))
         move(connection, operation, OperationState.REFUSED, str(no))
         return
     except NotYet as wait:
@@ -123,6 +127,9 @@ def _accept(connection: Connection, ledger: Ledger, operation: Row[Any]) -> None
     why = f"{kind} of {amount} {ledger.payment.currency} promised"
     if kind != operation.kind:
         why += ": it was captured, so the cancellation becomes a refund"
+    log.info(
+        "operation.promised", kind=kind.value, amount=amount, currency=ledger.payment.currency, **ids_of(operation)
+    )
     move(
         connection,
         operation,

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 
+import structlog
 from sqlalchemy import Connection, select, update
 
 from worker import journal
 from worker.database import insert_into
 from worker.models import Fact
+
+log = structlog.get_logger("payhook.operations")
 
 FACT = "fingerprint"
 
@@ -44,6 +47,7 @@ def adopt(connection: Connection, hosts: Mapping[str, str], *, why: str, actor: 
     insert = insert_into(Fact, connection).values(name=FACT, value={"hosts": ours})
     connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
     connection.execute(update(Fact).where(Fact.name == FACT).values(value={"hosts": ours}))
+    log.warning("database.adopted", security=True, actor=actor, why=why, hosts=ours)
     journal.write(connection, FACT, FACT, before=None, after=None, why=f"{why}: {told(ours)}", actor=actor)
 
 

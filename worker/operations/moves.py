@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import Connection, Row, null, update
 
 from worker import journal
-from worker.lifecycle import ABSORBING, OPERATION_MOVES, OperationState
+from worker.lifecycle import ABSORBING, OPERATION_MOVES, OperationState, canonical_payment_id
 from worker.models import Operation
 
 log = structlog.get_logger("payhook.operations")
@@ -49,6 +49,17 @@ def move(
     note(connection, operation, why, after=state, actor=actor)
 
 
+def ids_of(operation: Row[Any]) -> dict[str, Any]:
+    """What a line in the log says of which operation it is about."""
+    return {
+        "operation_key": operation.operation_key,
+        "payment_key": operation.payment_key,
+        "payment_id": canonical_payment_id(operation.payment_id) or operation.payment_id,
+        "merchant_id": operation.merchant_id,
+        "request_id": operation.request_id,
+    }
+
+
 def note(
     connection: Connection,
     operation: Row[Any],
@@ -73,7 +84,7 @@ def note_anomaly(connection: Connection, operation: Row[Any], anomaly: str) -> N
     """Mark an operation with what the platform shows against it, once, for a person; nothing else changes."""
     if operation.anomaly == anomaly:
         return
-    log.error("operation.anomaly", operation_key=operation.operation_key, state=operation.state)
+    log.error("operation.anomaly", state=operation.state, anomaly=anomaly, **ids_of(operation))
     connection.execute(
         update(Operation).where(Operation.operation_key == operation.operation_key).values(anomaly=anomaly)
     )

@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
-from worker import journal
+from worker import journal, tracing
 from worker.database import insert_into, now
 from worker.lifecycle import MovementKind, OperationState, PaymentState, canonical_payment_id
 from worker.models import Operation, Payment
+
+log = structlog.get_logger("payhook.operations")
 
 #: What any request may say, and what is said of one kind only.
 ARGUMENTS = ("payment_id", "request_id", "source", "merchant_id", "amount", "currency", "is_final", "reference")
@@ -144,6 +147,7 @@ def keep(connection: Connection, request: Request, actor: str | None = None) -> 
         state=state.value,
         reason=request.problem,
         due_at=None if request.problem else now(),
+        trace=tracing.traceparent(),
         created_at=now(),
     )
     key = connection.execute(statement.on_conflict_do_nothing().returning(Operation.operation_key)).scalar_one_or_none()
@@ -151,10 +155,29 @@ def keep(connection: Connection, request: Request, actor: str | None = None) -> 
         why = request.problem or f"asked for by {request.source} as {request.request_id}"
         who = actor or request.source
         journal.write(connection, "operation", str(key), before=None, after=state.value, why=why, actor=who)
+        _tell(request, key, payment_key)
     other = (Operation.request_sha256 != request.sha256()).label("is_other")
     chosen = Operation.operation_key == key if key is not None else _same_id(request)
     columns: Any = (*Operation.__table__.columns, other)
     return connection.execute(select(*columns).where(chosen)).one()
+
+
+def _tell(request: Request, operation_key: int, payment_key: int | None) -> None:
+    about: dict[str, Any] = {
+        "operation_key": operation_key,
+        "payment_key": payment_key,
+        "payment_id": request.payment,
+        "merchant_id": request.merchant_id,
+        "request_id": request.request_id,
+        "source": request.source,
+        "kind": request.kind.value,
+        "amount": request.amount,
+        "currency": request.currency,
+    }
+    if request.problem:
+        log.info("operation.refused", why=request.problem, **about)
+    else:
+        log.info("operation.requested", **about)
 
 
 def make_known(connection: Connection, merchant_id: str, payment_id: str) -> int:

@@ -11,7 +11,7 @@ from worker.lifecycle import ABSORBING, MovementState, OperationState
 from worker.models import Operation
 from worker.operations.evidence import evidence_of, is_under_way, was_searched
 from worker.operations.ledger import Ledger, open_ledger
-from worker.operations.moves import move, note_anomaly
+from worker.operations.moves import ids_of, move, note_anomaly
 from worker.settlement import OUTCOMES, Action, Evidence, Pace, Renew, Review, Settle, decide, unseen
 
 log = structlog.get_logger("payhook.operations")
@@ -106,7 +106,7 @@ def _decide(
         renew(connection, operation, action.reason)
     elif isinstance(action, Review):
         if operation.state != OperationState.REVIEW:
-            log.error("operation.review", operation_key=operation.operation_key)
+            log.error("operation.review", question=action.question, **ids_of(operation))
             move(connection, operation, OperationState.REVIEW, action.question)
     else:
         _waits(connection, operation, evidence, action.due, told)
@@ -132,8 +132,7 @@ def _settled(connection: Connection, ledger: Ledger, operation: Row[Any], action
         named["due_at"] = _poll_at(ledger, operation)
     log.info(
         "operation.settled",
-        operation_key=operation.operation_key,
-        payment_key=operation.payment_key,
+        **ids_of(operation),
         kind=operation.kind,
         state=action.state.value,
         amount=operation.amount,

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.settings.merchants import Merchant, merchants_of_file, single_merchant
+from worker.settings.sources import ENV_FILE
 from worker.settings.values import (
     PREFIX,
     TEST_ENDPOINT,
@@ -27,8 +28,6 @@ from worker.settings.values import (
     read_secret_file,
     told,
 )
-
-ENV_FILE = ".env"
 
 #: Values that may carry a password or a secret: each can also be given as a file, with ``_FILE`` after its name.
 SECRETS = ("database_url", "broker_url", "result_backend", "webhook_keys", "encryption_keys", "api_secret")
@@ -59,6 +58,7 @@ class Settings(BaseSettings):
     merchants_file: Path | None = None
     policy: Policy = "manual"
     log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     #: How long a claim holds: longer than everything done under it, so that only a dead process loses one.
     lease_seconds: float = Field(60, gt=0)

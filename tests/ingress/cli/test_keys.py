@@ -98,7 +98,8 @@ def test_an_added_key_can_be_used(place: str, run: Callable[..., Result]) -> Non
     """The secret comes from standard input, without its line end."""
     result = run("add", "my-key")
 
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"my-key added to {place}.\n", "")
+    assert (result.exit_code, result.stdout) == (0, f"my-key added to {place}.\n")
+    assert told_of(result) == [("key.added", "my-key")]
     assert stored() == {"my-key": WebhookKey(SecretStr(SECRET))}
 
 
@@ -145,6 +146,7 @@ def test_a_removed_key_is_gone(place: str, run: Callable[..., Result]) -> None:
     result = run("remove", "a")
 
     assert (result.exit_code, result.stdout) == (0, f"a removed from {place}.\n")
+    assert told_of(result) == [("key.removed", "a")]
     assert [key["key_id"] for key in listed(run)] == ["b"]
     assert run("remove", "a").exit_code == 1
     assert f"there is no key a in {place}" in run("remove", "a").stderr
@@ -297,6 +299,13 @@ def test_a_file_that_is_wrong_is_told(run: Callable[..., Result], monkeypatch: p
         assert "chmod 600" in result.stderr
 
 
+def told_of(result: Result) -> list[tuple[str, str | None]]:
+    """What a command told of security: which event, of which key; each by whom."""
+    lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert [line for line in lines if not line["security"] or line["actor"] != f"cli:{getpass.getuser()}"] == []
+    return [(line["event"], line.get("key_id")) for line in lines]
+
+
 def times(hours: float) -> datetime:
     return datetime.now(UTC) + timedelta(hours=hours)
 
@@ -312,7 +321,7 @@ def test_a_retired_key_says_until_when_it_verifies(place: str, run: Callable[...
 
     result = run("retire", "old")
 
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, told_of(result)) == (0, [("key.retired", "old")])
     assert result.stdout.startswith(f"old retired in {place}; it verifies until ")
     assert abs(end_told(result) - times(hours=36)) < timedelta(minutes=1)
     (new, old) = listed(run)
@@ -416,7 +425,8 @@ def test_secrets_are_encrypted_anew(
 
     first, second = run("rotate-encryption"), run("rotate-encryption")
 
-    assert (first.exit_code, first.stdout, first.stderr) == (0, "2 encrypted anew, 1 were already.\n", "")
+    assert (first.exit_code, first.stdout) == (0, "2 encrypted anew, 1 were already.\n")
+    assert told_of(first) == [("keys.rotated", None)]
     assert (second.exit_code, second.stdout) == (0, "0 encrypted anew, 3 were already.\n")
     monkeypatch.setenv("PAYHOOK_ENCRYPTION_KEYS", new)
     assert set(stored()) == {"a", "b", "c"}

@@ -423,14 +423,23 @@ def test_all_of_it_can_be_read_at_eighty_columns(house: House, tmp_path: Path) -
     assert rows[1].endswith("…")
 
 
+def said_of(result: Result) -> dict[str, Any]:
+    """What the log says of a person's decision: one line that concerns security."""
+    (line,) = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert line.pop("security") is True
+    return {name: value for name, value in line.items() if name not in ("level", "logger", "timestamp")}
+
+
 @everywhere
 def test_what_was_never_sent_can_be_withdrawn(house: House) -> None:
     """The journal says who and why; nothing of it is sent any more."""
     key = house.asked("capture", PAYMENT)["operation_key"]
     assert house.work(key) == "planned"
 
-    told = house.asked("withdraw", str(key), "--reason", "sold twice")
+    result = house.run("withdraw", str(key), "--reason", "sold twice", "--json")
+    told = json.loads(result.stdout)
 
+    assert said_of(result) == {"event": "operation.withdrawn", "operation_key": key, "actor": WHO, "why": "sold twice"}
     assert (told["state"], told["reason"], told["due_at"]) == ("withdrawn", "withdrawn: sold twice", None)
     assert house.journal(key)[-1] == (WHO, "withdrawn", "withdrawn: sold twice")
     assert house.work(key) == "withdrawn"
@@ -458,8 +467,16 @@ def test_what_is_to_be_sent_again_has_a_new_key(house: House) -> None:
     key = house.in_review()
     before = house.row(key).idempotence_key
 
-    told = house.asked("resolve", str(key), "--as", "resend", "--reason", "the portal shows nothing")
+    result = house.run("resolve", str(key), "--as", "resend", "--reason", "the portal shows nothing", "--json")
+    told = json.loads(result.stdout)
 
+    assert said_of(result) == {
+        "event": "operation.resolved",
+        "operation_key": key,
+        "actor": WHO,
+        "why": "the portal shows nothing",
+        "verdict": "resend",
+    }
     assert (told["state"], told["generation"], told["idempotence_key"]) == ("planned", 1, None)
     assert house.journal(key)[-1] == (WHO, "planned", "to be sent again: the portal shows nothing")
     assert wait_for(lambda: house.work(key) == "accepted", 20)  # it is due some seconds after the last attempt
@@ -504,6 +521,12 @@ def test_a_database_is_adopted_by_the_settings(house: House, monkeypatch: pytest
 
     assert "payhook operations adopt" in house.row(key).reason
     assert result.stdout == f"This database belongs to {MERCHANT} at {house.platform.host} now.\n"
+    assert said_of(result) == {
+        "event": "database.adopted",
+        "actor": WHO,
+        "why": "the platform has moved",
+        "hosts": {MERCHANT: house.platform.host},
+    }
     with house.database.reading() as connection:
         line = connection.execute(select(JournalEntry.actor, JournalEntry.why).order_by(JournalEntry.at.desc())).first()
     assert line == (WHO, f"the platform has moved: {MERCHANT} at {house.platform.host}")

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 # What a process logs, in a process of its own: the set-up is the whole process's.
 PROGRAM = """
 import logging, sys
@@ -18,10 +20,20 @@ log = structlog.get_logger("payhook.test")
 """
 
 
+ROOT = Path(__file__).parents[3]
+
+#: Of our modules these, wherever others are installed.
+THIS_TREE = {"PYTHONPATH": str(ROOT)}
+
+
 def lines_of(program: str, tmp_path: Path, **environment: str) -> list[str]:
     """What a program with our logs wrote on standard error, line by line; standard output stays empty."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM + program], env=environment, cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM + program],
+        env={**THIS_TREE, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
     # Not splitlines(), which also ends lines where a log collector does not.
@@ -177,3 +189,85 @@ def test_the_levels_are_those_of_the_standard_library() -> None:
     from worker.logs import _QUIETER
 
     assert set(_QUIETER.values()) <= {logging.WARNING, logging.ERROR}
+
+
+def test_what_is_bound_to_a_row_ends_with_it(tmp_path: Path) -> None:
+    """Also what was found out on the way, and after an error; what others have bound stays."""
+    records = records_of(
+        """
+structlog.contextvars.bind_contextvars(others="stays")
+with logs.in_hand(event_key=7):
+    logs.about(payment_id="3254564310", merchant_id="acme")
+    with logs.in_hand(operation_key=3):
+        log.info("inner")
+    log.info("outer")
+try:
+    with logs.in_hand(event_key=8):
+        logs.about(payment_key=5)
+        raise ValueError
+except ValueError:
+    log.info("after")
+logging.getLogger("library").info("after too")
+""",
+        tmp_path,
+    )
+
+    usual = {"event", "level", "logger", "timestamp"}
+    bound = [{name: value for name, value in record.items() if name not in usual} for record in records]
+    row = {"event_key": 7, "payment_id": "3254564310", "merchant_id": "acme", "others": "stays"}
+    assert bound == [{**row, "operation_key": 3}, row, {"others": "stays"}, {"others": "stays"}]
+
+
+def test_threads_do_not_share_what_is_bound(tmp_path: Path) -> None:
+    """A pool's thread tells of its next row without the ids of the one before, whatever became of that."""
+    records = records_of(
+        """
+from worker.crew import Crew
+crew = Crew(2)
+def look(key):
+    with logs.in_hand(event_key=key):
+        logs.about(payment_id=str(key))
+        log.info("looked")
+        if key % 3 == 0:
+            raise ValueError
+def bare(key):
+    log.info("bare")
+for key in range(1, 41):
+    crew.submit(look if key % 2 else bare, key)
+crew.drain(10)
+""",
+        tmp_path,
+    )
+
+    looked = [record for record in records if record["event"] == "looked"]
+    assert [record["payment_id"] for record in looked] == [str(record["event_key"]) for record in looked]
+    assert len(looked) == 20
+    assert [
+        record for record in records if record["event"] == "bare" and record.keys() & {"event_key", "payment_id"}
+    ] == []
+
+
+@pytest.mark.parametrize(("level", "said"), [("debug", "dwe"), ("info", "we"), ("warning", "we"), ("error", "e")])
+def test_the_level_is_a_setting(tmp_path: Path, level: str, said: str) -> None:
+    """Of ours and of others' lines."""
+    program = "log.debug('d'); log.warning('w'); logging.getLogger('x').error('e')"
+
+    records = records_of(program, tmp_path, PAYHOOK_LOG_LEVEL=level)
+
+    assert "".join(record["event"] for record in records) == said
+
+
+def test_what_a_process_was_started_with_is_told_without_values(tmp_path: Path) -> None:
+    """The names, and whether each came from the environment or from `.env`."""
+    (tmp_path / ".env").write_text("PAYHOOK_MERCHANT_ID=from-the-file\nPAYHOOK_API_SECRET=canary-of-a-file\n")
+
+    [record] = records_of(
+        "from worker.settings.sources import tell_settings; tell_settings()",
+        tmp_path,
+        PAYHOOK_MERCHANT_ID="canary-of-the-environment",
+        OTHER="x",
+    )
+
+    assert (record["event"], record["security"]) == ("settings.read", True)
+    assert record["given"] == {"PAYHOOK_API_SECRET": ".env", "PAYHOOK_MERCHANT_ID": "environment"}
+    assert "canary" not in str(record)
