@@ -35,6 +35,7 @@ from worker.reconciliation import polling, records, turns
 from worker.reconciliation.aftermath import bring_forward, refuse_requests
 from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
 from worker.reconciliation.records import Failed
+from worker.reconciliation.telling import telling
 from worker.reconciliation.writing import Written, write_insistently
 from worker.settings import Settings
 from worker.traffic import NOW, Traffic, Turn
@@ -98,7 +99,8 @@ class Reconciler:
 
     def _after(self, claim: Claim | Busy | None) -> Follow | None:
         if isinstance(claim, Claim):
-            return self._look(claim)
+            with telling(claim):
+                return self._look(claim)
         if claim is None:
             return None
         if claim.exhausted:
@@ -170,7 +172,7 @@ class Reconciler:
             return None
         except records.StaleView:
             return self._stale(claim)
-        log.info("payment.reconciled", payment_key=payment_key, state=replaced.state, events=len(claim.event_keys))
+        log.info("payment.reconciled", state=replaced.state, events=len(claim.events), **replaced.changes)
         if replaced.seconds is None and not operation_keys:
             return None
         return Follow(payment_key, replaced.seconds, operation_keys)

@@ -7,6 +7,7 @@ before ``claimed_until``: while a claim is held that is its lease, afterwards th
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,8 +43,13 @@ class Claim:
 
     payment: Row[Any]  # the payment's columns as they were when it was claimed, and ``at``, the database's time then
     token: str
-    event_keys: tuple[int, ...]  # the events this look answers, these and no others
+    events: tuple[Row[Any], ...]  # the events this look answers, these and no others: key, when received, body's hash
     started: float  # monotonic, taken before the lease began
+
+    @property
+    def event_keys(self) -> tuple[int, ...]:
+        """The keys of those events."""
+        return tuple(event.event_key for event in self.events)
 
     def seconds_left(self, settings: Settings) -> float:
         """What is left of the time everything under this claim may take."""
@@ -164,8 +170,8 @@ def _noted(connection: Connection, row: Row[Any], token: str, started: float, se
         "of_payment": row.payment_id,
         "lease_seconds": settings.lease_seconds,
     }
-    noted = connection.execute(_NOTE_EVENTS, given)
-    return Claim(row, token, tuple(noted.scalars()), started)
+    noted: Sequence[Any] = connection.execute(_NOTE_EVENTS, given).all()
+    return Claim(row, token, tuple(sorted(noted, key=lambda event: event.event_key)), started)
 
 
 def _busy(row: Row[Any]) -> Busy:
@@ -253,7 +259,7 @@ _NOTE_EVENTS = (
         WebhookEvent.due_at.is_not(None),
     )
     .values(claims=WebhookEvent.claims + 1, rings=0, due_at=_LEASE)
-    .returning(WebhookEvent.event_key)
+    .returning(WebhookEvent.event_key, WebhookEvent.received_at, WebhookEvent.body_sha256)
 )
 
 __all__ = [

@@ -1,5 +1,6 @@
 """What a look leaves behind: our record replaced by what was seen, or the reason why it could not be."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class Replaced:
 
     state: PaymentState
     seconds: float | None  # until the look that hints of the meantime ask for, None when none came
+    changes: Mapping[str, Any]  # the platform's code, and each amount that is another: from, to
 
 
 def replace(connection: Connection, claim: Claim, view: PaymentView, settings: Settings) -> Replaced:
@@ -61,6 +63,9 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
     )
     state = refined(view.state, amounts)
     seen = _columns(view, state, amounts)
+    changes = {
+        name: (getattr(claim.payment, name), value) for name, value in seen.items() if name.startswith("amount_")
+    }
     changed = any(getattr(claim.payment, name) != value for name, value in seen.items() if name != "snapshot")
     wanted = _write(connection, claim, view, seen, changed, settings)
     _keep_movements(connection, claim.payment, view)
@@ -70,7 +75,9 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
         before = claim.payment.state if claim.payment.refreshed_at else None
         why = f"the platform says {view.status_code} {view.status or ''}".rstrip()
         journal.write(connection, "payment", subject_id(claim.payment), before=before, after=state, why=why)
-    return Replaced(state, settings.gap_seconds if wanted > claim.payment.wanted else None)
+    told = {name: change for name, change in changes.items() if change[0] != change[1]}
+    seconds = settings.gap_seconds if wanted > claim.payment.wanted else None
+    return Replaced(state, seconds, {"status_code": view.status_code, **told})
 
 
 def postpone(connection: Connection, claim: Claim, failed: Failed, seconds: float, settings: Settings) -> bool:

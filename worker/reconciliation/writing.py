@@ -7,6 +7,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from worker import tracing
 from worker.database import Database, DatabaseUnavailable
 
 log = structlog.get_logger("payhook.reconciliation")
@@ -31,7 +32,7 @@ def write_insistently(
     """
     for pause in WRITE_PAUSES:
         try:
-            with database.transaction() as connection:
+            with tracing.span("write"), database.transaction() as connection:
                 return write(connection)
         except DatabaseUnavailable as error:
             if seconds_left() < pause:

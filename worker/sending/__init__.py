@@ -30,6 +30,7 @@ from worker.reconciliation.claims import MOST_CLAIMS, want
 from worker.reconciliation.writing import write_insistently
 from worker.sending.answers import Outcome, answer_of, complete, keep_movement, log_answer, release
 from worker.sending.claim import Claim, idempotence_key, order_of
+from worker.sending.telling import telling
 from worker.settings import Settings
 from worker.settlement import Look, Send
 from worker.traffic import Traffic, Turn
@@ -97,7 +98,10 @@ class Sender:
                 step = self._prepare(connection, operation_key)
         except IntegrityError:  # another of the payment was claimed in the same moment: the constraint's word
             return NOTHING
-        return self._send(step) if isinstance(step, Claim) else step
+        if not isinstance(step, Claim):
+            return step
+        with telling(step):
+            return self._send(step)
 
     def _prepare(self, connection: Connection, operation_key: int) -> Claim | Follow:
         chosen = select(Operation.state, Operation.payment_key).where(Operation.operation_key == operation_key)

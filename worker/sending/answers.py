@@ -100,7 +100,11 @@ def keep_movement(connection: Connection, claim: Claim, movement: Movement, *, i
 
 def log_answer(claim: Claim, outcome: Outcome, milliseconds: int) -> None:
     """One line a request that left: ids, codes, amounts and how long it took."""
-    said = {"told": outcome.told} if isinstance(outcome, GatewayError) else {"status_code": outcome.status_code}
+    said: dict[str, Any] = {}
+    if isinstance(outcome, GatewayError):
+        said = {"told": outcome.told, "http_status": outcome.http_status, "error_id": outcome.error_id}
+    else:
+        said = {"status_code": outcome.status_code}
     log.info(
         "operation.sent",
         operation_key=claim.operation.operation_key,
