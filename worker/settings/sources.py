@@ -7,6 +7,7 @@ from typing import Literal
 import structlog
 from dotenv import dotenv_values
 
+from worker import tracing
 from worker.settings.values import PREFIX
 
 log = structlog.get_logger("payhook.settings")
@@ -26,6 +27,8 @@ def sources() -> dict[str, Source]:
 def tell_settings() -> None:
     """What a process was started with, for whoever asks later what was changed when."""
     log.info("settings.read", security=True, given=sources())
+    if tracing.is_wanted() and not tracing.is_on:
+        log.warning("tracing.missing", told="install payhook[tracing]")
 
 
 def _ours(names: Iterable[str]) -> list[str]:

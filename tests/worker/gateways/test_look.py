@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.worker.gateways.platform_stub import (
     CANARIES,
@@ -210,3 +211,24 @@ def test_refusals_are_named_for_what_to_do(
     assert (raised.value.http_status, raised.value.error_id) == (status, "a1b2c3d4-0000")
     assert not [canary for canary in CANARIES if canary in repr(raised.value) + str(raised.value)]
     assert raised.value.__cause__ is raised.value.__context__ is None  # a traceback shows no body either
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_told_once_in_a_while(
+    stub: Stub, gateway: WorldlineGateway, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It concerns security; and it is the same for every payment until a person mends it."""
+    stub.replies["payment"] = answer(status)
+
+    with capture_logs() as said:
+        for _ in range(3):
+            with pytest.raises(CredentialsRefused):
+                gateway.look("3254564310", seconds=5)
+        first = [line for line in said if line["event"] == "credentials.refused"]
+        monkeypatch.setattr(gateway, "_refusal_told_until", 0.0)
+        with pytest.raises(CredentialsRefused):
+            gateway.look("3254564310", seconds=5)
+
+    told = {"event": "credentials.refused", "log_level": "error", "security": True}
+    assert first == [{**told, "merchant_id": "acme", "http_status": status}]
+    assert len([line for line in said if line["event"] == "credentials.refused"]) == 2

@@ -63,8 +63,7 @@ try:
 except RuntimeError:
     log.exception("ours broke")
 log.warning("ids", request_id=CARD, merchant_id="5454-5454-5454-5454", error_id=CARD)
-logs.about(received_at=CARD)
-log.warning("bound")
+with logs.in_hand(received_at=CARD, request_id=CARD): log.warning("bound")
 from sqlalchemy import create_engine, text
 from worker.database.engine import new_engine
 from sqlalchemy.engine import make_url

@@ -192,18 +192,16 @@ def test_the_levels_are_those_of_the_standard_library() -> None:
 
 
 def test_what_is_bound_to_a_row_ends_with_it(tmp_path: Path) -> None:
-    """Also what was found out on the way, and after an error; what others have bound stays."""
+    """Of what is in hand within it the ids are added; after an error too nothing stays but what others have bound."""
     records = records_of(
         """
 structlog.contextvars.bind_contextvars(others="stays")
-with logs.in_hand(event_key=7):
-    logs.about(payment_id="3254564310", merchant_id="acme")
+with logs.in_hand(event_key=7, payment_id="3254564310", merchant_id="acme"):
     with logs.in_hand(operation_key=3):
         log.info("inner")
     log.info("outer")
 try:
     with logs.in_hand(event_key=8):
-        logs.about(payment_key=5)
         raise ValueError
 except ValueError:
     log.info("after")
@@ -225,8 +223,7 @@ def test_threads_do_not_share_what_is_bound(tmp_path: Path) -> None:
 from worker.crew import Crew
 crew = Crew(2)
 def look(key):
-    with logs.in_hand(event_key=key):
-        logs.about(payment_id=str(key))
+    with logs.in_hand(event_key=key, payment_id=str(key)):
         log.info("looked")
         if key % 3 == 0:
             raise ValueError
