@@ -86,7 +86,7 @@ def keep(
     Raises:
         DatabaseUnavailable: it is not known to be stored; the platform must send it again.
     """
-    hints = [_admitted(hint, key_merchant_id, merchant_ids) for hint in understand(body)]
+    hints = [admitted(hint, key_merchant_id, merchant_ids) for hint in understand(body)]
     rows = _rows(body, key_id, hints, ring_seconds)
     try:
         stored = _store(database, rows)
@@ -230,13 +230,13 @@ def _payment_id(event: WebhooksEvent) -> Any:
     return None
 
 
-def _admitted(hint: Hint, key_merchant_id: str | None, merchant_ids: Collection[str] | None) -> Hint:
+def admitted(hint: Hint, key_merchant_id: str | None, merchant_ids: Collection[str] | None) -> Hint:
     """The hint, or why it is not acted on: genuine, but of a merchant that is not ours or not its key's."""
     if hint.outcome is not None:
         return hint
     problem = None
     if key_merchant_id is not None and hint.merchant_id != key_merchant_id:
-        problem = "signed with the key of another merchant"
+        problem = OTHERS_KEY
     elif merchant_ids is not None and hint.merchant_id not in merchant_ids:
         problem = NOT_OURS
     if problem is None:
@@ -245,6 +245,7 @@ def _admitted(hint: Hint, key_merchant_id: str | None, merchant_ids: Collection[
 
 
 NOT_OURS = "of a merchant that is not ours"
+OTHERS_KEY = "signed with the key of another merchant"
 
 
 def _storable(value: object, longest: int) -> str | None:

@@ -1,5 +1,7 @@
 """The journal: every change of state, who made it and why, written in the change's own transaction."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, insert
 
 from worker.database import now
@@ -23,7 +25,7 @@ def write(
 
     Args:
         connection: the transaction of the change itself.
-        subject: payment, operation, key or request.
+        subject: payment, operation, event, key or request.
         subject_id: which one, as a person would look for it.
         before: the state it left, None when it is new.
         after: the state it is in, None when it is gone.
@@ -41,6 +43,25 @@ def write(
             "why": why,
         },
     )
+
+
+def write_replays(
+    connection: Connection, events: Iterable[tuple[int, str, str, str]], *, actor: str = OURSELVES
+) -> None:
+    """Add a line for each of many events: its key, the state it was in, the one it is in, and why."""
+    lines = [
+        {
+            "actor": actor,
+            "subject": "event",
+            "subject_id": str(key),
+            "from_state": before,
+            "to_state": after,
+            "why": why,
+        }
+        for key, before, after, why in events
+    ]
+    if lines:
+        connection.execute(_LINE, lines)
 
 
 def printable(given: object) -> str:

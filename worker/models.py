@@ -80,7 +80,7 @@ class WebhookEvent(Base):
         # for their bodies. A second row costs one fetch, a dropped one money.
         UniqueConstraint("body_sha256", "position"),
         due_index("webhook_events", "merchant_id", "payment_id", "event_key"),
-        index("ix_webhook_events_payment_id", "payment_id"),
+        index("ix_webhook_events_payment", "merchant_id", "payment_id"),
         index("ix_webhook_events_set_aside", "outcome", "event_key", where="outcome IN ('ignored', 'quarantined')"),
         CheckConstraint("outcome IN ('reconciled', 'ignored', 'quarantined')", name="outcome"),
         CheckConstraint("(done_at IS NULL) = (outcome IS NULL)", name="done_with_outcome"),
@@ -274,7 +274,7 @@ class JournalEntry(Base):
     journal_key: Mapped[int] = mapped_column(Key, primary_key=True)
     at: Mapped[datetime]
     actor: Mapped[str] = mapped_column(String(64))  # who
-    subject: Mapped[str] = mapped_column(String(16))  # payment, operation, key, request
+    subject: Mapped[str] = mapped_column(String(16))  # payment, operation, event, key, request
     subject_id: Mapped[str] = mapped_column(String(160))
     from_state: Mapped[str | None] = mapped_column(String(64))
     to_state: Mapped[str | None] = mapped_column(String(64))

@@ -100,13 +100,16 @@ def main() -> None:
 def _register() -> None:
     from ingress.cli import (  # noqa: PLC0415 - they import this module
         demo,
+        events,
         keys,
         migrate,
         operations,
+        payments,
         processes,
         retention,
         sandbox,
         send,
+        tail,
         verify,
     )
 
@@ -116,8 +119,11 @@ def _register() -> None:
         processes.work,
         migrate.migrate,
         keys.keys,
+        events.events,
+        payments.payments,
         operations.operations,
         retention.retention,
+        tail.tail,
         sandbox.sandbox,
         send.send,
         verify.verify,

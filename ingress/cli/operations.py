@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,30 +10,25 @@ import structlog
 from sqlalchemy import Connection
 
 from ingress.cli import Commands, Refused, actor, json_option, opened, print_json, settings
-from ingress.cli.stories import print_list, print_operation, print_story
-from ingress.cli.times import duration, moment
+from ingress.cli.filters import LARGEST_KEY, filters, print_page
+from ingress.cli.rings import ring
+from ingress.cli.stories import operations_table, print_operation, print_story
 from worker import operations as asked
 from worker import reports
-from worker.celery_app import make_app
 from worker.database import Database, DatabaseUnavailable
-from worker.doorbell import OPERATIONS, Doorbell
+from worker.doorbell import OPERATIONS
 from worker.gateways import open_gateways
-from worker.lifecycle import MovementKind, OperationState, canonical_payment_id
+from worker.lifecycle import MovementKind, OperationState
 from worker.operations import fingerprint, people
-from worker.settings import Settings
 
 log = structlog.get_logger("payhook.operations")
 
 #: Between two looks of a command that waits for the end.
 LOOK_SECONDS = 0.25
 
-#: So long a command waits for the broker: the row is due, and the sweep finds it without a ring.
-RING_SECONDS = 2.0
-
 #: Where nothing more happens by itself.
 ENDS = ("succeeded", "refused", "withdrawn", "review")
 
-LARGEST_KEY = 2**63 - 1
 LONGEST_REASON = 500
 
 
@@ -42,19 +36,6 @@ def _check_reason(_context: click.Context, _parameter: click.Parameter, value: s
     if not value.strip() or not value.isprintable() or len(value) > LONGEST_REASON:
         raise click.BadParameter(f"one line of text, of {LONGEST_REASON} characters at most")
     return value
-
-
-def _check_payment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    canonical = None if value is None else canonical_payment_id(value)
-    if value is not None and canonical is None:
-        raise click.BadParameter("not a payment's id (digits, perhaps with _ and a number after them)")
-    return canonical
-
-
-def _check_since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    return datetime.now(UTC) - duration(value) if value[-1:] in "mhd" else moment(value)
 
 
 key_argument = click.argument("operation_key", metavar="KEY", type=click.IntRange(1, LARGEST_KEY))
@@ -125,7 +106,7 @@ def _ask(kind: MovementKind, *, wait: bool, as_json: bool, **given: Any) -> None
             # With an id of its own, the same command again could be the same money again.
             again = f"It may be stored all the same: ask again with --request-id {request_id}, and it is one operation."
             raise Refused(f"{error}. {again}") from None
-        _ring(chosen, [row.operation_key])
+        ring(chosen, OPERATIONS, [row.operation_key])
         shown = _ended(database, row.operation_key) if wait else _read(database, row.operation_key)
     print_json(shown) if as_json else print_operation(shown)
     if shown["state"] in ("refused", "withdrawn", "review"):
@@ -133,26 +114,22 @@ def _ask(kind: MovementKind, *, wait: bool, as_json: bool, **given: Any) -> None
 
 
 @operations.command("list")
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    type=click.Choice([state.value for state in OperationState]),
-    help="In this state; may be given several times.",
-)
-@click.option("--payment", "payment_id", metavar="P", callback=_check_payment, help="Of one payment; its id.")
-@click.option("--merchant", "merchant_id", metavar="M", help="Of one merchant.")
+@filters("Operations", OperationState, since="Asked for since", stuck="unknown, in review, or open for unusually long")
 @click.option("--source", metavar="S", help="Asked for by one source.")
 @click.option("--request-id", metavar="R", help="Asked for under this id.")
-@click.option("--since", metavar="T", callback=_check_since, help="Asked for since: 2030-01-31T12:00:00Z, or 90m, 2d.")
 @click.option("--anomalies", is_flag=True, help="Those whose end the platform contradicts.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="So many.")
 @json_option
-def list_(as_json: bool, **given: Any) -> None:
+def list_(as_json: bool, limit: int, **given: Any) -> None:
     """List operations, the newest first."""
     with opened(settings()) as database, database.reading() as connection:
-        rows = reports.operations(connection, reports.Wanted(**given))
-    print_json(rows) if as_json else print_list(rows, anomalies=given["anomalies"])
+        rows = reports.operations(connection, reports.Wanted(limit=limit + 1, **given))
+    print_page(
+        rows,
+        limit,
+        "operation_key",
+        lambda page: operations_table(page, anomalies=given["anomalies"]),
+        as_json=as_json,
+    )
 
 
 @operations.command()
@@ -235,7 +212,7 @@ def _decide(
         except people.CannotDecide as error:
             raise Refused(str(error)) from None
         log.warning(event, security=True, operation_key=operation_key, actor=actor(), **said)
-        _ring(chosen, woken)
+        ring(chosen, OPERATIONS, woken)
         shown = _read(database, operation_key)
     print_json(shown) if as_json else print_operation(shown)
 
@@ -260,12 +237,3 @@ def _ended(database: Database, operation_key: int) -> dict[str, Any]:
 def _read(database: Database, operation_key: int) -> dict[str, Any]:
     with database.reading() as connection:
         return reports.operation(connection, operation_key)
-
-
-def _ring(chosen: Settings, operation_keys: Iterable[int]) -> None:
-    """Ring for the rows; without, they are due, and the sweep finds them within seconds."""
-    if chosen.embedded_broker:
-        return
-    doorbell = Doorbell(make_app(chosen))
-    doorbell.ring(OPERATIONS, operation_keys)
-    doorbell.flush(RING_SECONDS)

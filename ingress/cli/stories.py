@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ingress.cli.tables import print_fields, print_table
+from ingress.cli.tables import Rows, print_fields, print_table
 from ingress.cli.times import age
 
 Row = Mapping[str, Any]
@@ -41,10 +41,10 @@ FIELDS = (
 _NAMES = {"operation_uuid": "reference"}
 
 
-def print_list(rows: Iterable[Row], *, anomalies: bool) -> None:
+def operations_table(rows: Iterable[Row], *, anomalies: bool) -> Rows:
     """A line each."""
     last = "anomaly" if anomalies else "reason"
-    print_table(
+    return Rows(
         ("key", "payment_id", "kind", "amount", "", "state", "age", "source", last),
         [
             (

@@ -41,6 +41,17 @@ def age(since: datetime | None) -> str | None:
     """How long ago, in the largest unit that makes two of it."""
     if since is None:
         return None
-    passed = datetime.now(UTC) - since
-    unit = next((unit for unit in "dh" if passed >= 2 * UNITS[unit]), "m")
-    return f"{max(0, passed // UNITS[unit])}{unit}"
+    return _length(datetime.now(UTC) - since)
+
+
+def wait(until: datetime | None) -> str:
+    """How long until something is due, in the same words."""
+    if until is None:
+        return "never"
+    left = until - datetime.now(UTC)
+    return "now" if left < UNITS["m"] else f"in {_length(left)}"
+
+
+def _length(time: timedelta) -> str:
+    unit = next((unit for unit in "dh" if time >= 2 * UNITS[unit]), "m")
+    return f"{max(0, time // UNITS[unit])}{unit}"

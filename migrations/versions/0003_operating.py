@@ -12,7 +12,7 @@ TIME = sa.DateTime(timezone=True).with_variant(sa.String(23), "sqlite")
 
 #: Name, table, columns, and which rows are in it.
 INDEXES = (
-    ("ix_webhook_events_payment_id", "webhook_events", ["payment_id"], None),
+    ("ix_webhook_events_payment", "webhook_events", ["merchant_id", "payment_id"], None),
     (
         "ix_webhook_events_set_aside",
         "webhook_events",

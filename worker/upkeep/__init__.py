@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, null, update
 from worker.database import DatabaseUnavailable, insert_into, now, seconds_from_now
 from worker.logs import place_of
 from worker.models import JOB_FACT, Fact
-from worker.upkeep import retention, webhooks
+from worker.upkeep import retention, understanding, webhooks
 from worker.upkeep.job import Done, Job, Tools
 
 log = structlog.get_logger("payhook.upkeep")
@@ -80,6 +80,10 @@ def _claimed(connection: Connection, fact_key: int, names: Collection[str]) -> R
 
 
 #: Every job there is.
-JOBS: dict[str, Job] = {"retention": retention.run_once, "webhooks": webhooks.run_once}
+JOBS: dict[str, Job] = {
+    "retention": retention.run_once,
+    "understanding": understanding.run_once,
+    "webhooks": webhooks.run_once,
+}
 
 __all__ = ["JOBS", "Done", "Job", "Tools", "Upkeep", "enrol"]
