@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from worker import logs
 from worker.celery_app import make_app
 from worker.doorbell import Doorbell
 from worker.settings import Settings
@@ -21,7 +20,6 @@ def ring(chosen: Settings, task: str, keys: Iterable[int]) -> None:
     """
     if chosen.embedded_broker:
         return
-    logs.set_up(chosen)  # what the doorbell says of a broker that is away is not the command's output
     doorbell = Doorbell(make_app(chosen))
     doorbell.ring(task, keys)
     doorbell.flush(RING_SECONDS)
