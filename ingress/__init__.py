@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from werkzeug.exceptions import HTTPException
 
 from ingress.desk import Desk, open_desk
 from ingress.health import health
+from ingress.metrics import metrics
 from ingress.webhooks import receive, unavailable, webhooks
 from worker import logs
 from worker.database import DatabaseUnavailable, WrongRevision
+from worker.metrics import WEBHOOK_ANSWER_SECONDS, WEBHOOK_ANSWERS
 from worker.settings import Settings, SettingsError, load_settings
 from worker.settings.sources import tell_settings
 
@@ -66,6 +69,7 @@ def assemble(settings: Settings, desk: Desk) -> Flask:
     app.extensions["payhook"] = desk
     app.register_blueprint(webhooks)
     app.register_blueprint(health)
+    app.register_blueprint(metrics)
     app.register_error_handler(HTTPException, _refusal)
     app.register_error_handler(Exception, _never_a_500)
     app.wsgi_app = Express(app)  # type: ignore[method-assign]  # Flask's own way to put something in front
@@ -86,12 +90,16 @@ class Express:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/webhooks":
             return self.behind(environ, start_response)
+        began = time.perf_counter()
         try:
             answer = receive(self._desk, environ)
         except HTTPException as error:
             answer = _refusal(error)
+            WEBHOOK_ANSWERS.labels(error.code, error.name.lower().replace(" ", "-")).inc()
         except Exception as error:
             answer = _broke(self._desk, error)
+            WEBHOOK_ANSWERS.labels(503, "fault").inc()
+        WEBHOOK_ANSWER_SECONDS.observe(time.perf_counter() - began)
         return answer(environ, start_response)
 
 

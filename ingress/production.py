@@ -8,7 +8,7 @@ from gunicorn.app.base import BaseApplication
 
 from ingress import assemble
 from ingress.desk import ANSWERING_THREADS, open_desk
-from worker import tracing
+from worker import metrics, tracing
 from worker.settings import Settings
 
 #: A leaving process waits so long for its last rings to leave; what does not is left to the sweep.
@@ -69,6 +69,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]  # untyped
 
     def load(self) -> Any:
         """Called once, in the parent: what it opens must not outlive the forks."""
+        metrics.share()
         app = assemble(self._settings, self._desk)
         self._desk.database.close()
         return app

@@ -13,11 +13,12 @@ from werkzeug.wsgi import get_input_stream
 
 from ingress.desk import Desk
 from ingress.key_stores import KeyStoreUnavailable
-from ingress.signatures import KEY_ID_HEADER, SIGNATURE_HEADER, Forged
+from ingress.signatures import KEY_ID_HEADER, REASONS, SIGNATURE_HEADER, Forged
 from worker import logs, tracing
 from worker.database import DatabaseUnavailable
 from worker.doorbell import EVENTS
 from worker.inbox import Kept
+from worker.metrics import WEBHOOK_ANSWERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -35,6 +36,11 @@ MOST_BYTES = 256 * 1024
 RETRY_SECONDS = 5
 
 VERIFICATION_HEADER = "X-GCS-Webhooks-Endpoint-Verification"
+
+# Asked for once: a label that is looked up costs as much as the count.
+_STORED = WEBHOOK_ANSWERS.labels(204, "stored")
+_FORGED = {reason: WEBHOOK_ANSWERS.labels(401, reason) for reason in REASONS}
+_NO_KEYS, _NO_DATABASE = (WEBHOOK_ANSWERS.labels(503, reason) for reason in ("key-store", "database"))
 
 #: What is echoed was sent by whoever asked: nothing a browser could take for markup.
 _ECHOED = re.compile(r"[A-Za-z0-9._~+/=-]{1,256}", re.ASCII)
@@ -62,11 +68,14 @@ def receive(desk: Desk, environ: "WSGIEnvironment") -> Response:
         except Forged as forged:
             # Only the server's own word for who it is: a header that says so is the sender's.
             desk.refusals.tell("webhook.forged", forged.reason, security=True, sender=environ.get("REMOTE_ADDR"))
+            _FORGED[forged.reason].inc()
             return _answer(401, "unauthorised")  # the same whatever was wrong
         except (KeyStoreUnavailable, DatabaseUnavailable) as error:
             desk.refusals.tell("webhook.not_stored", str(error))
+            (_NO_KEYS if isinstance(error, KeyStoreUnavailable) else _NO_DATABASE).inc()
             return unavailable()
         desk.doorbell.ring(EVENTS, kept.due)
+        _STORED.inc()
         _tell(kept, began, verified)
         return Response(status=204)
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from worker import metrics
 from worker.database import DatabaseUnavailable
 from worker.logs import place_of
 
@@ -65,9 +66,11 @@ class Crew:
             job(key)
         except DatabaseUnavailable as error:
             log.warning("row.put_back", key=key, told=str(error))
+            metrics.ROWS_FAILED.labels("database").inc()
         except Exception as error:
             # The text of an exception may hold what the platform sent; the row is due again whatever it was.
             log.error("row.failed", key=key, error=type(error).__name__, where=place_of(error))
+            metrics.ROWS_FAILED.labels("fault").inc()
         finally:
             self._done()
 

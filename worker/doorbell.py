@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from worker import metrics
 from worker.celery_app import publishing_connection
 
 log = structlog.get_logger("payhook.doorbell")
@@ -59,7 +60,7 @@ class Doorbell:
         with self._change:
             for key in keys:
                 if len(self._now) >= MOST_WAITING:
-                    self.dropped += 1
+                    self._drop(1)
                     continue
                 self._now[task, key] = alone or self._now.get((task, key), False)
             self._wake()
@@ -69,7 +70,7 @@ class Doorbell:
         at = time.monotonic() + seconds
         with self._change:
             if len(self._later) >= MOST_WAITING:
-                self.dropped += 1
+                self._drop(1)
                 return
             if at < self._times.get((task, key), float("inf")):
                 self._times[task, key] = at
@@ -87,6 +88,10 @@ class Doorbell:
             while (self._now or self._sending) and time.monotonic() < deadline:
                 self._change.wait(0.05)
             return not (self._now or self._sending)
+
+    def _drop(self, rings: int) -> None:
+        self.dropped += rings
+        _DROPPED.inc(rings)
 
     def _reset(self) -> None:
         # Called in a forked child too: thread, connection and waiting rings are the parent's.
@@ -116,8 +121,10 @@ class Doorbell:
             delivered = sender.send(batch)
             with self._change:
                 self._sending, self._delivering = False, delivered
+                (_SENT if delivered else _FAILED).inc(len(batch))
                 if not delivered:
-                    self.dropped += len(batch) + len(self._now)
+                    self.dropped += len(batch)
+                    self._drop(len(self._now))
                     self._now.clear()
                 self._change.notify_all()
             if not delivered:
@@ -135,6 +142,10 @@ class Doorbell:
                 if self._now:
                     return
                 self._change.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
+
+
+# Asked for here: to ask for a label while another thread forks could leave its lock locked in the child.
+_SENT, _FAILED, _DROPPED = (metrics.RINGS.labels(outcome) for outcome in ("sent", "failed", "dropped"))
 
 
 class _Sender:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from worker.database import ConnectionBroke, Database, insert_into, now, seconds_from_now
 from worker.lifecycle import TEST_PAYMENT_ID, canonical_payment_id
+from worker.metrics import WEBHOOK_EVENTS
 from worker.models import WebhookEvent
 
 #: More events than this in one body are not the platform's: the whole body is quarantined as one row.
@@ -134,6 +135,8 @@ def _store(database: Database, rows: list[dict[str, Any]]) -> list[_Stored]:
     else:
         with database.statement() as connection:
             stored = connection.execute(_KEEP[connection.dialect.name], rows[0] if len(rows) == 1 else rows).all()
+    for row in stored:
+        (_FIRST if row[2] == 1 else _AGAIN).inc()
     return [_Stored(*row) for row in stored]
 
 
@@ -145,6 +148,9 @@ def _statement(dialect: str) -> Any:
     return statement.on_conflict_do_update(
         index_elements=["body_sha256", "position"], set_={"deliveries": WebhookEvent.deliveries + 1}
     ).returning(WebhookEvent.event_key, WebhookEvent.due_at, WebhookEvent.deliveries)
+
+
+_FIRST, _AGAIN = WEBHOOK_EVENTS.labels("first"), WEBHOOK_EVENTS.labels("again")
 
 
 #: Built once: the one statement on a request's path.

@@ -16,7 +16,7 @@ from celery.signals import setup_logging, worker_init, worker_process_shutdown, 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from worker import logs, operations, reconciliation, reports, rescue, sending, tracing, upkeep
+from worker import exposition, logs, metrics, operations, reconciliation, reports, rescue, sending, tracing, upkeep
 from worker.celery_app import LEAVE_SECONDS, make_app
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
@@ -267,8 +267,10 @@ class Sweep(threading.Thread):
                 self.run_once()
             except DatabaseUnavailable as error:
                 log.warning("sweep.waits", told=str(error))
+                _SWEEPS_FAILED.inc()
             except Exception as error:
                 log.error("sweep.failed", error=type(error).__name__)
+                _SWEEPS_FAILED.inc()
             pause = settings.sweep_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
 
     def run_once(self) -> int:
@@ -289,12 +291,26 @@ class Sweep(threading.Thread):
         doorbell.ring(PAYMENTS, due.payments_alone, alone=True)
         doorbell.ring(EVENTS, due.events_alone, alone=True)
         doorbell.ring(UPKEEP, due.job_keys)
+        _count(due)
         if due:
             log.info("sweep.rang", rows=len(due))
         return len(due)
 
     def leave(self) -> None:
         self._leaving.set()
+
+
+# Asked for here: to ask for a label while another thread forks could leave its lock locked in the child.
+_SWEEPS_DONE, _SWEEPS_FAILED = (metrics.SWEEPS.labels(outcome) for outcome in ("done", "failed"))
+_SWEPT = {table: metrics.SWEEP_ROWS.labels(table) for table in ("events", "payments", "operations", "jobs")}
+
+
+def _count(due: rescue.Due) -> None:
+    _SWEEPS_DONE.inc()
+    _SWEPT["events"].inc(len(due.event_keys) + len(due.events_alone))
+    _SWEPT["payments"].inc(len(due.payment_keys) + len(due.payments_alone))
+    _SWEPT["operations"].inc(len(due.operation_keys) + len(due.operations_alone))
+    _SWEPT["jobs"].inc(len(due.job_keys))
 
 
 _sweep: Sweep | None = None
@@ -315,6 +331,20 @@ def _refuse_to_work_for_nobody(**_: Any) -> None:
         sys.exit(str(error))
     except DatabaseUnavailable as error:
         log.warning("database.unreachable", told=str(error))
+    if settings.metrics_port is not None:
+        _show_metrics(settings.metrics_host, settings.metrics_port)
+
+
+def _show_metrics(host: str, port: int) -> None:
+    """Those of this process and of all its children, which are not there yet."""
+    metrics.share()
+    try:
+        exposition.show(exposition.registry_of(lambda: station.database, settings), host, port)
+    except OSError as error:
+        sys.exit(
+            f"cannot show metrics on {host}:{port} ({error.strerror}); "
+            "choose another with PAYHOOK_METRICS_HOST and PAYHOOK_METRICS_PORT"
+        )
 
 
 @worker_ready.connect

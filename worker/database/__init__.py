@@ -16,6 +16,7 @@ from worker.database.engine import new_engine
 from worker.database.errors import ConnectionBroke, DatabaseUnavailable, WrongRevision
 from worker.database.revision import head_revision, migrate, migrations_folder, revision_of
 from worker.database.watchdog import Watch, watchdog
+from worker.metrics import DATABASE_FAILURES
 from worker.settings import Settings
 
 #: Between two tries of a database that hangs.
@@ -155,12 +156,15 @@ class Database:
     @contextlib.contextmanager
     def _in_time(self, *, writing: bool) -> Iterator[None]:
         if self._hangs and (writing or not self.is_sqlite):  # SQLite's readers wait for no writer
+            _HANGS.inc()
             raise DatabaseUnavailable("the database does not answer")
         try:
             with _told_apart(), self._writing(writing), self._watched():
                 yield
         except DatabaseUnavailable as error:
-            if isinstance(error.__cause__, _Hung):
+            hung = isinstance(error.__cause__, _Hung)
+            (_NO_ANSWER if hung else _FAILED).inc()
+            if hung:
                 self._begin_probing()
             raise
 
@@ -237,6 +241,9 @@ class Database:
             )
         self._revision = None  # checked once: later connections need not ask again
 
+
+# Asked for here: to ask for a label while another thread forks could leave its lock locked in the child.
+_HANGS, _NO_ANSWER, _FAILED = (DATABASE_FAILURES.labels(reason) for reason in ("hangs", "no_answer", "failed"))
 
 #: SQLite's one writer at a time, whichever of a process's objects it writes through.
 _write_locks: dict[str, threading.Lock] = {}

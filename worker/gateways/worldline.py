@@ -17,7 +17,7 @@ from onlinepayments.sdk.communicator_configuration import CommunicatorConfigurat
 from onlinepayments.sdk.factory import Factory
 from onlinepayments.sdk.log.python_communicator_logger import PythonCommunicatorLogger
 
-from worker import tracing
+from worker import metrics, tracing
 from worker.gateways import orders
 from worker.gateways.answers import (
     PLATFORM_ID,
@@ -162,7 +162,7 @@ class WorldlineGateway(Gateway):
         """A call, told of: which it was, what came of it, how long it took."""
         began, outcome, status = time.monotonic(), "answered", None
         try:
-            with tracing.span(call, merchant_id=self.merchant_id):
+            with metrics.platform_call(self.merchant_id, call), tracing.span(call, merchant_id=self.merchant_id):
                 yield
         except GatewayError as error:
             outcome, status = type(error).__name__, error.http_status

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, null, update
 
-from worker import journal
+from worker import journal, metrics
 from worker.lifecycle import ABSORBING, OPERATION_MOVES, OperationState, canonical_payment_id
 from worker.models import Operation
 
@@ -47,6 +47,7 @@ def move(
         update(Operation).where(Operation.operation_key == operation.operation_key).values(**{**changed, **values})
     )
     note(connection, operation, why, after=state, actor=actor)
+    metrics.OPERATIONS.labels(operation.kind, state.value).inc()
 
 
 def ids_of(operation: Row[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
-from worker import journal, tracing
+from worker import journal, metrics, tracing
 from worker.database import insert_into, now
 from worker.lifecycle import MovementKind, OperationState, PaymentState, canonical_payment_id
 from worker.models import Operation, Payment
@@ -156,6 +156,7 @@ def keep(connection: Connection, request: Request, actor: str | None = None) -> 
         who = actor or request.source
         journal.write(connection, "operation", str(key), before=None, after=state.value, why=why, actor=who)
         _tell(request, key, payment_key)
+        metrics.OPERATIONS.labels(request.kind.value, state.value).inc()
     other = (Operation.request_sha256 != request.sha256()).label("is_other")
     chosen = Operation.operation_key == key if key is not None else _same_id(request)
     columns: Any = (*Operation.__table__.columns, other)

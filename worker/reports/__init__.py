@@ -6,7 +6,7 @@ from worker.reports.lines import Line
 from worker.reports.operations import Wanted, operation, operations, plain, story
 from worker.reports.pages import UNHEARD_RINGS
 from worker.reports.payments import WantedPayments, payment, payment_by_key, payments
-from worker.reports.standing import Backlog, Standing, backlog, seconds_since_sweep, standing
+from worker.reports.standing import Backlog, Open, Standing, backlog, seconds_since_sweep, standing
 from worker.reports.timeline import Timeline, timeline_of_event, timeline_of_payment
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Backlog",
     "Happening",
     "Line",
+    "Open",
     "Standing",
     "Timeline",
     "Wanted",

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, null, update
 
+from worker import metrics
 from worker.database import DatabaseUnavailable, insert_into, now, seconds_from_now
 from worker.logs import place_of
 from worker.models import JOB_FACT, Fact
@@ -46,10 +47,12 @@ class Upkeep:
             self._due_in(fact_key, RETRY_SECONDS)
             raise
         except Exception as error:  # its text may hold what the platform sent
+            metrics.JOBS.labels(name, "failed").inc()
             log.error("job.failed", job=name, error=type(error).__name__, where=place_of(error))
             self._due_in(fact_key, RETRY_SECONDS)
             return None
         self._due_in(fact_key, done.seconds, value=dict(done.state))
+        metrics.JOBS.labels(name, "done").inc()
         log.info("job.done", job=name, next_in=round(done.seconds), **done.counts)
         return done
 
