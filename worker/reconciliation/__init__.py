@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, update
 
-from worker import journal
+from worker import journal, metrics
 from worker.database import Database, DatabaseUnavailable, now
 from worker.gateways.gateway import (
     CredentialsRefused,
@@ -169,9 +169,13 @@ class Reconciler:
             replaced, operation_keys = self._write(claim, write)
         except records.LostClaim:
             log.warning("claim.lost", payment_key=payment_key)
+            metrics.CLAIMS_LOST.labels("payment").inc()
             return None
         except records.StaleView:
             return self._stale(claim)
+        metrics.LOOKS.labels("reconciled").inc()
+        for delay in replaced.delays:
+            metrics.EVENT_DELAY_SECONDS.observe(delay)
         log.info("payment.reconciled", state=replaced.state, events=len(claim.events), **replaced.changes)
         if replaced.seconds is None and not operation_keys:
             return None
@@ -180,6 +184,7 @@ class Reconciler:
     def _failed(self, claim: Claim, error: GatewayError) -> Follow | None:
         payment, failures = claim.payment, min(claim.payment.failures + 1, MOST_COUNTED)
         kind = type(error).__name__
+        metrics.LOOKS.labels(metrics.outcome_of(error)).inc()
         log.warning("look.failed", payment_key=payment.payment_key, kind=kind, told=error.told, failures=failures)
         if isinstance(error, PaymentUnknown):
             seconds = polling.unknown_retry(failures)
@@ -210,6 +215,7 @@ class Reconciler:
 
     def _stale(self, claim: Claim) -> Follow | None:
         payment = claim.payment
+        metrics.LOOKS.labels("stale").inc()
         times = min(payment.failures + 1, MOST_COUNTED) if payment.problem == STALE else 1
         if times == polling.STALE_LOOKS:
             subject, why = records.subject_id(payment), f"anomaly: {STALE}"

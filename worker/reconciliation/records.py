@@ -14,7 +14,7 @@ from sqlalchemy import (
     update,
 )
 
-from worker import journal
+from worker import journal, metrics
 from worker.database import insert_into, now, seconds_from_now
 from worker.gateways.gateway import PaymentView
 from worker.lifecycle import MOVING_CODES, Amounts, MovementState, PaymentState, amounts_of, refined
@@ -45,6 +45,7 @@ class Replaced:
     state: PaymentState
     seconds: float | None  # until the look that hints of the meantime ask for, None when none came
     changes: Mapping[str, Any]  # the platform's code, and each amount that is another: from, to
+    delays: tuple[float, ...] = ()  # of each event that was answered, seconds since its receipt
 
 
 def replace(connection: Connection, claim: Claim, view: PaymentView, settings: Settings) -> Replaced:
@@ -69,7 +70,7 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
     changed = any(getattr(claim.payment, name) != value for name, value in seen.items() if name != "snapshot")
     wanted = _write(connection, claim, view, seen, changed, settings)
     _keep_movements(connection, claim.payment, view)
-    finish_events(connection, claim.event_keys, "reconciled", None)
+    delays = finish_events(connection, claim.event_keys, "reconciled", None)
     expiry.tell(connection, claim.payment, seen, settings)
     if claim.payment.state != state or claim.payment.refreshed_at is None:
         before = claim.payment.state if claim.payment.refreshed_at else None
@@ -77,7 +78,7 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
         journal.write(connection, "payment", subject_id(claim.payment), before=before, after=state, why=why)
     told = {name: change for name, change in changes.items() if change[0] != change[1]}
     seconds = settings.gap_seconds if wanted > claim.payment.wanted else None
-    return Replaced(state, seconds, {"status_code": view.status_code, **told})
+    return Replaced(state, seconds, {"status_code": view.status_code, **told}, delays)
 
 
 def postpone(connection: Connection, claim: Claim, failed: Failed, seconds: float, settings: Settings) -> bool:
@@ -185,16 +186,25 @@ def _parked(problem: str) -> str:
 
 
 def _note_parked(connection: Connection, payment: Row[Any], problem: str) -> None:
+    metrics.PARKINGS.inc()
     log.error("payment.parked", payment_key=payment.payment_key, problem=problem)
     state, why = payment.state, f"parked: {problem}"
     journal.write(connection, "payment", subject_id(payment), before=state, after=state, why=why)
 
 
-def finish_events(connection: Connection, event_keys: tuple[int, ...], outcome: str, problem: str | None) -> None:
-    """Mark exactly these events done: one with a lower key can have been committed later."""
-    if event_keys:
-        given = {"of_events": event_keys, "with_outcome": outcome, "with_problem": problem}
-        connection.execute(FINISH_EVENTS, given)
+def finish_events(
+    connection: Connection, event_keys: tuple[int, ...], outcome: str, problem: str | None
+) -> tuple[float, ...]:
+    """Mark exactly these events done: one with a lower key can have been committed later.
+
+    Returns:
+        Of each, the seconds since its receipt.
+    """
+    if not event_keys:
+        return ()
+    given = {"of_events": event_keys, "with_outcome": outcome, "with_problem": problem}
+    done: Any = connection.execute(FINISH_EVENTS, given)
+    return tuple((done_at - received_at).total_seconds() for received_at, done_at in done)
 
 
 def subject_id(payment: Row[Any]) -> str:

@@ -82,4 +82,5 @@ FINISH_EVENTS = (
         due_at=null(),
         problem=bindparam("with_problem", type_=Text),
     )
+    .returning(WebhookEvent.received_at, WebhookEvent.done_at)
 )

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from worker import metrics
 from worker.database import Database, now, seconds_from_now
 from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown, Receipt
 from worker.lifecycle import ABSORBING, OperationState
@@ -241,6 +242,7 @@ class Sender:
             outcome = OutcomeUnknown(f"a fault of payhook: {type(error).__name__}")
         milliseconds = int((time.monotonic() - began) * 1000)
         log_answer(claim, outcome, milliseconds)
+        metrics.ATTEMPTS.labels(claim.order.kind.value, answer_of(outcome).value).inc()
 
         def left() -> float:
             return claim.seconds_left(self._settings)
@@ -282,6 +284,7 @@ class Sender:
         complete(connection, claim, answer, outcome, milliseconds)
         if operation.claim_token != claim.token:
             log.warning("claim.lost", operation_key=operation.operation_key)
+            metrics.CLAIMS_LOST.labels("operation").inc()
             return self._look(connection, ledger)
         release(connection, claim, answer)
         if isinstance(outcome, Movement):
