@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests start (PostgreSQL, RabbitMQ, Redis, nginx) and run (systemd-analyze, Node), where it is missing,
-# from Debian's packages.
+# Installs what the tests start (PostgreSQL, RabbitMQ, Redis, nginx) and run (systemd-analyze, promtool, Node), where it is
+# missing, from Debian's packages.
 set -eu
 
 missing=""
@@ -9,6 +9,7 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 [ -x /usr/bin/redis-server ] || [ -x /usr/local/bin/redis-server ] || missing="$missing redis-server"
 [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 command -v systemd-analyze >/dev/null || missing="$missing systemd"
+command -v promtool >/dev/null || missing="$missing prometheus"
 # Whoever's they are: those that come from elsewhere bring npm with them and do not go together with Debian's.
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
