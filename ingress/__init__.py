@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("payhook.ingress")
 
 
+_FAULT = WEBHOOK_ANSWERS.labels(503, "fault")
+
 #: gunicorn starts a process that ends with any other code again, for ever.
 GIVES_UP = 3
 
@@ -98,7 +100,7 @@ class Express:
             WEBHOOK_ANSWERS.labels(error.code, error.name.lower().replace(" ", "-")).inc()
         except Exception as error:
             answer = _broke(self._desk, error)
-            WEBHOOK_ANSWERS.labels(503, "fault").inc()
+            _FAULT.inc()
         WEBHOOK_ANSWER_SECONDS.observe(time.perf_counter() - began)
         return answer(environ, start_response)
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from wsgiref.simple_server import WSGIServer
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
@@ -108,8 +109,11 @@ def registry_of(database: Callable[[], Database], settings: Settings) -> Collect
     return registry
 
 
-def show(registry: CollectorRegistry, host: str, port: int) -> None:
+def show(registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
     """Answer scrapes from now on, on a thread of this process.
+
+    Returns:
+        The server.
 
     Raises:
         OSError: this address cannot be had.
@@ -117,6 +121,7 @@ def show(registry: CollectorRegistry, host: str, port: int) -> None:
     server, _ = start_http_server(port, host, registry)
     os.register_at_fork(after_in_child=server.socket.close)  # held by a child, the port would outlive this process
     log.info("metrics.shown", address=f"http://{host}:{server.server_port}/metrics")
+    return server
 
 
 def _family(gauge: Gauge, values: Values) -> GaugeMetricFamily:
