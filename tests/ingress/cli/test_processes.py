@@ -167,6 +167,19 @@ def post(port: int, body: bytes) -> int:
         return 0
 
 
+def shown(port: int) -> set[str]:
+    """What one process that is ingress and worker has counted."""
+    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with without_proxy.open(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    signs = {
+        "stored": 'payhook_webhook_answers_total{reason="stored",status="204"} 2.0',
+        "sweep": 'payhook_sweeps_total{outcome="done"} ',
+        "call": 'payhook_platform_calls_total{call="get_payment",merchant="acme",outcome="not_sent"} ',
+    }
+    return {name for name, sign in signs.items() if sign in text}
+
+
 def leaves(process: Process) -> None:
     """SIGTERM ends it in good order, and every child with it; none of them would have left a core dump."""
     pids = process.pids()
@@ -190,7 +203,10 @@ def outcomes(url: str) -> list[str | None]:
 
 
 def test_up_does_everything_with_a_merchant_and_a_key(start: Start, tmp_path: Path) -> None:
-    """On a database of its own making, from an empty folder; what it stored is there after it has left."""
+    """On a database of its own making, from an empty folder; what it stored is there after it has left.
+
+    Its metrics are the ingress's and the worker's.
+    """
     port = free_port()
     up = start(
         program("payhook"),
@@ -205,6 +221,7 @@ def test_up_does_everything_with_a_merchant_and_a_key(start: Start, tmp_path: Pa
 
     assert post(port, event_body()) == 204
     assert post(port, event_body(merchantId="stranger")) == 204
+    up.wait_until(lambda: {"stored", "sweep", "call"} <= shown(port), 10)
     leaves(up)
 
     assert outcomes(f"sqlite:///{tmp_path / 'payhook.db'}") == [None, "quarantined"]
