@@ -112,6 +112,7 @@ class FrozenDatabase:
         yield
 
 
+@pytest.mark.alone
 def test_scrapes_of_a_frozen_database_answer_in_time_and_ask_it_once() -> None:
     """Twenty at once: each within a second, with what was counted; one thread waits, whoever asks."""
     frozen: Any = FrozenDatabase()
