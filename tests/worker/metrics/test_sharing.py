@@ -167,7 +167,7 @@ shutil.rmtree(folder())
 def count():
     sent.inc()
     metrics.RINGS.labels("dropped").inc()
-    metrics.JOBS.labels("another").inc()
+    metrics.JOBS.labels("another", "done").inc()
     print("went on", flush=True)
 in_a_child(count)
 """,
