@@ -1,5 +1,6 @@
 """GET /health/live: the process is up. GET /health/ready: it can take webhooks, and what else is worth knowing."""
 
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
@@ -7,6 +8,7 @@ from flask import Blueprint, Response, current_app, jsonify
 from ingress.desk import Desk
 from worker import reports
 from worker.database import DatabaseUnavailable, WrongRevision
+from worker.reports import Trouble
 
 health = Blueprint("health", __name__, url_prefix="/health")
 
@@ -48,10 +50,12 @@ def _work(desk: Desk, reachable: bool) -> dict[str, dict[str, Any]]:
         with desk.database.reading() as connection:
             waiting = reports.backlog(connection)
             swept = reports.seconds_since_sweep(connection)
+            trouble = reports.trouble(connection)
     except DatabaseUnavailable:
         unknown = {"ok": False, "told": "the database does not answer"}
-        return {"backlog": unknown, "sweep": unknown}
+        return dict.fromkeys(("backlog", "sweep", "circuits", "webhooks", "review"), unknown)
     return {
+        **_troubles(trouble),
         "backlog": {
             "ok": waiting.oldest_seconds <= LATE_SECONDS,
             "events": waiting.events,
@@ -63,3 +67,19 @@ def _work(desk: Desk, reachable: bool) -> dict[str, dict[str, Any]]:
             "seconds_ago": None if swept is None else round(swept, 1),
         },
     }
+
+
+def _troubles(trouble: Trouble) -> dict[str, dict[str, Any]]:
+    opened = {one.merchant_id: {"since": _text(one.since), "why": one.why} for one in trouble.circuits}
+    missed = {
+        one.merchant_id: {"since": _text(one.missed_since)} for one in trouble.silences if one.missed_since is not None
+    }
+    return {
+        "circuits": {"ok": not opened, "open": opened},
+        "webhooks": {"ok": not missed, "missed": missed},
+        "review": {"ok": trouble.review == 0, "operations": trouble.review},
+    }
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")

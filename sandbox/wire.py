@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from io import BufferedIOBase
 from typing import Literal
@@ -135,7 +136,8 @@ def _read_exactly(stream: BufferedIOBase, length: int) -> bytes:
 
 def to_bytes(answer: Answer, *, closes: bool) -> bytes:
     """Head and body in one piece, for one send: two make the second wait for the client's delayed ACK."""
-    extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    headers = {"Date": formatdate(usegmt=True), **answer.headers}
+    extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
         f"HTTP/1.1 {answer.status} {PHRASES.get(answer.status, '')}\r\n"
         f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n"

@@ -10,6 +10,10 @@ from worker.models import JournalEntry
 #: Who changes what no person and no other system asked for.
 OURSELVES = "payhook"
 
+#: What the reason of a line begins with that tells of no change: something seen that contradicts what was final, and a
+#: person who has seen to it.
+ANOMALY, ACKNOWLEDGED = "anomaly: ", "acknowledged: "
+
 
 def write(
     connection: Connection,

@@ -100,6 +100,7 @@ def main() -> None:
 def _register() -> None:
     from ingress.cli import (  # noqa: PLC0415 - they import this module
         demo,
+        doctor,
         events,
         keys,
         migrate,
@@ -128,6 +129,7 @@ def _register() -> None:
         send.send,
         verify.verify,
         demo.demo,
+        doctor.doctor,
     ):
         main.add_command(command)
 

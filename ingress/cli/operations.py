@@ -187,6 +187,19 @@ def resolve(operation_key: int, verdict: people.Verdict, reason: str, as_json: b
 
 
 @operations.command()
+@key_argument
+@click.option("--reason", metavar="T", required=True, callback=_check_reason, help="What was done; for the journal.")
+@json_option
+def acknowledge(operation_key: int, reason: str, as_json: bool) -> None:
+    """Note that the anomaly of the operation KEY was seen to."""
+    _decide(
+        operation_key,
+        lambda connection: people.acknowledge(connection, operation_key, actor=actor(), why=reason),
+        as_json=as_json,
+    )
+
+
+@operations.command()
 @click.option("--reason", metavar="T", required=True, callback=_check_reason, help="Why; kept in the journal.")
 def adopt(reason: str) -> None:
     """Let this database belong to these settings.

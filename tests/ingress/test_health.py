@@ -18,10 +18,13 @@ from tests.servers.ports import free_port
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.process_tree import wait_for
 from worker.database import migrate, now
-from worker.models import SWEEP_FACT, Fact, WebhookEvent
+from worker.models import CIRCUIT_FACT, SWEEP_FACT, Fact, Operation, WebhookEvent
+from worker.reports.standing import WEBHOOKS_JOB
 from worker.settings import Settings
 
 numbers = count(1)
+
+REPORTED = ("broker", "backlog", "sweep", "circuits", "webhooks", "review")
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_it_is_ready_when_everything_is_well(house: House) -> None:
     assert answer.status_code == 200
     assert answer.json is not None
     assert answer.json["status"] == "ok"
-    assert set(answer.json["checks"]) == {"database", "key_store", "broker", "backlog", "sweep"}
+    assert set(answer.json["checks"]) == {"database", "key_store", *REPORTED}
     assert all(check["ok"] for check in answer.json["checks"].values())
 
 
@@ -125,6 +128,47 @@ def test_the_backlog_is_counted(house: House) -> None:
     assert backlog["oldest_seconds"] == pytest.approx(30, abs=5)
 
 
+def fact(house: House, name: str, value: dict[str, Any], *, due: bool) -> None:
+    """As the workers leave it."""
+    with house.desk.database.transaction() as connection:
+        connection.execute(insert(Fact).values(name=name, value=value, due_at=now() if due else None))
+
+
+def test_what_the_workers_met_with_is_told_of_each_merchant(house: House) -> None:
+    """Whose circuit is open and why, whose webhooks are missed, how many operations wait for a person; all of it is
+    for people, so the answer is 200."""
+    sweep(house)
+    since = "2026-01-23T09:51:27+00:00"
+    silence = {"last": since, "usual_seconds": 60.0, "moved": 3}
+    watched = {"acme": {**silence, "missed_since": since}, "other": {**silence, "missed_since": None}}
+    fact(house, f"{CIRCUIT_FACT}acme", {"why": "403", "since": since}, due=True)
+    fact(house, f"{CIRCUIT_FACT}other", {"why": "403", "since": since}, due=False)
+    fact(house, WEBHOOKS_JOB, {"merchants": watched}, due=True)
+    asked_for(house, "review")
+
+    answer = ready(house)
+
+    assert (answer.status_code, answer.json and answer.json["status"]) == (200, "degraded")
+    assert answer.json is not None
+    assert {name: answer.json["checks"][name] for name in ("circuits", "webhooks", "review")} == {
+        "circuits": {"ok": False, "open": {"acme": {"since": since, "why": "403"}}},
+        "webhooks": {"ok": False, "missed": {"acme": {"since": since}}},
+        "review": {"ok": False, "operations": 1},
+    }
+
+
+def asked_for(house: House, state: str) -> None:
+    """An operation in a state."""
+    number = next(numbers)
+    with house.desk.database.transaction() as connection:
+        connection.execute(
+            insert(Operation).values(
+                operation_uuid=str(number), payment_id="3254564310", kind="refund", amount=100, currency="EUR",
+                source="shop", request_id=str(number), request_sha256=b"", state=state, created_at=now(),
+            )
+        )  # fmt: skip
+
+
 def not_ready(answer: TestResponse) -> list[str]:
     assert answer.status_code == 503
     assert answer.json is not None
@@ -134,7 +178,7 @@ def not_ready(answer: TestResponse) -> list[str]:
 
 def test_it_is_not_ready_without_its_database(open_house: OpenHouse, nowhere: str) -> None:
     """503, and what it cannot know then is not said to be well."""
-    assert set(not_ready(ready(open_house(database_url=nowhere)))) == {"database", "backlog", "sweep"}
+    assert set(not_ready(ready(open_house(database_url=nowhere)))) == {"database", *REPORTED} - {"broker"}
 
 
 def test_it_is_not_ready_before_its_database_is_migrated(

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from tests.servers.postgres_server import PostgresServer
 from worker import inbox
 from worker.database import Database, migrate, now, seconds_from_now
-from worker.gateways.gateway import Gateway, Movement, Order, PaymentView
+from worker.gateways.gateway import Contact, Gateway, Movement, Order, PaymentView
 from worker.lifecycle import MovementKind, MovementState, payment_state
 from worker.models import Base, JournalEntry, Payment, WebhookEvent
 from worker.reconciliation import Reconciler
@@ -143,6 +143,12 @@ class FakePlatform(Gateway):
         self.truth[order.payment_id] = replace(view, movements=(*view.movements, movement))
         self.done[order.idempotence_key] = movement
         return movement
+
+    def contact(self, *, seconds: float) -> Contact:
+        return Contact(None, 0.0)
+
+    def is_webhook_key(self, key_id: str, signature_of_nothing: str, *, seconds: float) -> bool:
+        return True
 
     def close(self) -> None:
         """Nothing is open."""

@@ -85,6 +85,8 @@ class PlatformConnection(PooledConnection):  # type: ignore[misc]  # the SDK has
         self._bodies, self._headers = BODY_OBFUSCATOR, HEADER_OBFUSCATOR
         self._logger: CommunicatorLogger | None = None
         self._log: CallLog | None = None
+        #: The ``Date`` of the latest answer and our time at which it came, of which the doctor makes the skew.
+        self.time_told: tuple[str | None, float] | None = None
 
     def get(self, url: ParseResult | str, request_headers: Sequence[RequestHeader]) -> Response:
         return self._request("GET", url, request_headers)
@@ -123,6 +125,7 @@ class PlatformConnection(PooledConnection):  # type: ignore[misc]  # the SDK has
             if log is not None:
                 log.failure(request_id, lost.told)
             raise CommunicationException(lost)  # outside the except: what was caught may quote the answer
+        self.time_told = answered.get("date"), time.time()
         if log is not None:
             log.response(request_id, status, answered.items(), content, time.monotonic() - started)
         return status, answered, (content,)

@@ -131,6 +131,14 @@ class PaymentView:
     snapshot: Mapping[str, Any] = field(default_factory=dict)  # redacted: no card, customer or token data
 
 
+@dataclass(frozen=True)
+class Contact:
+    """How the platform answers when it is asked for nothing."""
+
+    refusal: GatewayError | None  # None: it knows us
+    skew_seconds: float | None  # how much our clock is ahead of its; None: it did not tell the time
+
+
 class Gateway(ABC):
     """One merchant's door to the platform. Thread-safe; made after fork, one per process and merchant."""
 
@@ -198,6 +206,28 @@ class Gateway(ABC):
             PaymentUnknown: the platform knows no such payment.
             NotAllowed: the payment stands where this is not possible.
             Refused: the platform refuses the request itself, or the issuer declined.
+        """
+
+    @abstractmethod
+    def contact(self, *, seconds: float) -> Contact:
+        """Ask the platform whether it knows us, and what time it is. It tells the time too when it refuses us, which
+        it does when our clock is more than 5 minutes off.
+
+        Args:
+            seconds: the wall-clock time the call may take.
+        """
+
+    @abstractmethod
+    def is_webhook_key(self, key_id: str, signature_of_nothing: str, *, seconds: float) -> bool:
+        """Whether the platform signs this merchant's webhooks with this key.
+
+        Args:
+            key_id: the key's id.
+            signature_of_nothing: what the key's secret makes of an empty body; the secret itself is not sent.
+            seconds: the wall-clock time the call may take.
+
+        Raises:
+            GatewayError: the platform gave no answer to that.
         """
 
     @abstractmethod

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from configparser import NoOptionError, NoSectionError
 from contextlib import contextmanager
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import structlog
 from onlinepayments.sdk.authentication.authorization_type import AuthorizationType
 from onlinepayments.sdk.call_context import CallContext
 from onlinepayments.sdk.communicator_configuration import CommunicatorConfiguration
+from onlinepayments.sdk.domain.validate_credentials_request import ValidateCredentialsRequest
 from onlinepayments.sdk.factory import Factory
 from onlinepayments.sdk.log.python_communicator_logger import PythonCommunicatorLogger
 
@@ -30,8 +32,9 @@ from worker.gateways.answers import (
 )
 from worker.gateways.connection import PlatformConnection
 from worker.gateways.deadlines import deadline
-from worker.gateways.errors import gateway_error
+from worker.gateways.errors import UnusableAnswer, gateway_error
 from worker.gateways.gateway import (
+    Contact,
     CredentialsRefused,
     Gateway,
     GatewayError,
@@ -180,6 +183,30 @@ class WorldlineGateway(Gateway):
             self._refusal_told_until = at + REFUSAL_TOLD_SECONDS
             log.error("credentials.refused", security=True, merchant_id=self.merchant_id, http_status=error.http_status)
 
+    def contact(self, *, seconds: float) -> Contact:
+        """See `Gateway.contact`. One call, ``services/testconnection``."""
+        refusal = None
+        self._connection.time_told = None
+        try:
+            with deadline(seconds):
+                _read("test_connection", self._merchant.services().test_connection)
+        except GatewayError as error:
+            refusal = error
+        return Contact(refusal, _skew(self._connection.time_told))
+
+    def is_webhook_key(self, key_id: str, signature_of_nothing: str, *, seconds: float) -> bool:
+        """See `Gateway.is_webhook_key`. One call, ``webhooks/validateCredentials``."""
+        asked = ValidateCredentialsRequest()
+        asked.key, asked.secret = key_id, signature_of_nothing
+        with deadline(seconds):
+            return _read("validate_webhook_credentials", lambda: self._is_valid(asked))
+
+    def _is_valid(self, asked: ValidateCredentialsRequest) -> bool:
+        result = self._merchant.webhooks().validate_webhook_credentials(asked).result
+        if result not in ("Valid", "Invalid"):
+            raise UnusableAnswer("result is neither Valid nor Invalid")
+        return bool(result == "Valid")
+
     def close(self) -> None:
         """Let go of the connections; nothing is sent after it."""
         self._connection.close()
@@ -217,6 +244,16 @@ def _read(call: str, step: Callable[[], Answer]) -> Answer:
     except Exception as error:
         failure = gateway_error(error, call, moves_money=False)
     raise failure
+
+
+def _skew(told: tuple[str | None, float] | None) -> float | None:
+    """How much our clock is ahead of the time that came with an answer, in seconds; its time has whole ones."""
+    if told is None or told[0] is None:
+        return None
+    try:
+        return told[1] - parsedate_to_datetime(told[0]).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _configuration(merchant: Merchant, settings: Settings) -> CommunicatorConfiguration:

@@ -7,7 +7,7 @@ linking.py      which of what the platform lists is which of ours
 evidence.py     what the record knows of an operation, as `worker.settlement` asks for it
 settling.py     what a look or an answer says of the open operations, carried out as `worker.settlement` decides
 moves.py        a change of state: checked, journalled; an anomaly, noted once
-people.py       withdrawn, resolved: what a person decides
+people.py       withdrawn, resolved, acknowledged: what a person decides
 fingerprint.py  which platform this database belongs to
 """
 

@@ -89,4 +89,4 @@ def note_anomaly(connection: Connection, operation: Row[Any], anomaly: str) -> N
     connection.execute(
         update(Operation).where(Operation.operation_key == operation.operation_key).values(anomaly=anomaly)
     )
-    note(connection, operation, f"anomaly: {anomaly}")
+    note(connection, operation, f"{journal.ANOMALY}{anomaly}")

@@ -5,10 +5,11 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, select
 
 from worker.database import now
+from worker.journal import ACKNOWLEDGED
 from worker.lifecycle import OperationState
 from worker.models import Attempt, Operation
 from worker.operations.ledger import open_ledger
-from worker.operations.moves import move
+from worker.operations.moves import move, note
 from worker.operations.settling import renew, wake
 
 Verdict = Literal["succeeded", "refused", "resend"]
@@ -65,6 +66,23 @@ def resolve(connection: Connection, operation_key: int, verdict: Verdict, *, act
         return _woken(connection, operation)
     renew(connection, operation, f"to be sent again: {why}", actor=actor, planned_at=now())
     return _woken(connection, operation)
+
+
+def acknowledge(connection: Connection, operation_key: int, *, actor: str, why: str) -> tuple[int, ...]:
+    """Note that somebody has seen to what the platform shows against an operation. It stays as it is; a new
+    contradiction is shown anew.
+
+    Returns:
+        As `withdraw`; nobody has waited for this.
+
+    Raises:
+        CannotDecide: there is none, or nothing contradicts it.
+    """
+    operation = _locked(connection, operation_key)
+    if operation.anomaly is None:
+        raise CannotDecide(f"operation {operation_key} is {operation.state}, and nothing contradicts that")
+    note(connection, operation, f"{ACKNOWLEDGED}{why}", actor=actor)
+    return ()
 
 
 def _woken(connection: Connection, operation: Row[Any]) -> tuple[int, ...]:

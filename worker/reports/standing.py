@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, func, select
 from worker.database import now, seconds_from_now
 from worker.lifecycle import OperationState, PaymentState
 from worker.models import BUDGET_FACT, CIRCUIT_FACT, JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+from worker.reports.foremost import unacknowledged
 
 #: The periodic job that watches for webhooks that no longer come.
 WEBHOOKS_JOB = f"{JOB_FACT}webhooks"
@@ -66,7 +67,7 @@ class Standing:
     parked: int  # payments that are looked at no more, with the reason in their problem
     troubled: int  # payments with a problem, the parked ones among them
     quarantined: int  # events
-    anomalies: int  # operations whose end the platform contradicts
+    anomalies: int  # operations whose end the platform contradicts, and nobody has seen to it
     expiring: int  # authorisations that end within the notice, or have ended, and are still open
     sweep_seconds_ago: float | None
     circuits: tuple[Circuit, ...]  # the open ones
@@ -91,7 +92,7 @@ def standing(connection: Connection, *, notice_seconds: float) -> Standing:
         parked=_count(connection, select(func.count()).where(troubled, Payment.due_at.is_(None))),
         troubled=_count(connection, select(func.count()).where(troubled)),
         quarantined=_count(connection, select(func.count()).where(WebhookEvent.outcome == "quarantined")),
-        anomalies=_count(connection, select(func.count()).where(Operation.anomaly.is_not(None))),
+        anomalies=_count(connection, select(func.count()).select_from(Operation).where(unacknowledged())),
         expiring=_count(connection, select(func.count()).where(Payment.state == PaymentState.AUTHORISED, expiring)),
         sweep_seconds_ago=_seconds_since(facts.get(SWEEP_FACT), at),
         circuits=tuple(_circuits(facts)),
@@ -113,6 +114,23 @@ def backlog(connection: Connection) -> Backlog:
     return Backlog(count, _age(oldest, at), wanted, max(_age(overdue, at), 0.0))
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps no webhook out, and somebody should know: what readiness tells beside the backlog."""
+
+    circuits: tuple[Circuit, ...]  # the open ones
+    silences: tuple[Silence, ...]
+    review: int  # operations that wait for a person
+
+
+def trouble(connection: Connection) -> Trouble:
+    """A part of `standing` that costs little however large the tables are: facts, and one small index."""
+    named = Fact.name.startswith(CIRCUIT_FACT) | (Fact.name == WEBHOOKS_JOB)
+    facts = {row.name: row for row in connection.execute(select(Fact.name, Fact.value, Fact.due_at).where(named))}
+    review = _open_operations(connection, OperationState.REVIEW).get(OperationState.REVIEW)
+    return Trouble(tuple(_circuits(facts)), tuple(_silences(facts)), review.count if review else 0)
+
+
 def seconds_since_sweep(connection: Connection) -> float | None:
     """How long ago a sweep last ran anywhere, None when none ever did."""
     row = connection.execute(
@@ -127,13 +145,12 @@ def _seconds_since(fact: Any, at: datetime) -> float | None:
     return _age(datetime.fromisoformat(fact.value["at"]), at)
 
 
-def _open_operations(connection: Connection) -> dict[OperationState, Open]:
+def _open_operations(connection: Connection, *states: OperationState) -> dict[OperationState, Open]:
+    """Of these states, or of all that are not final."""
     ended = ("succeeded", "refused", "withdrawn")  # as the partial index has it
-    rows = connection.execute(
-        select(Operation.state, func.count(), func.min(Operation.created_at), now())
-        .where(Operation.state.not_in(ended))
-        .group_by(Operation.state)
-    )
+    chosen = select(Operation.state, func.count(), func.min(Operation.created_at), now())
+    chosen = chosen.where(Operation.state.not_in(ended)).group_by(Operation.state)
+    rows = connection.execute(chosen.where(Operation.state.in_(states)) if states else chosen)
     return {OperationState(state): Open(count, _age(oldest, at)) for state, count, oldest, at in rows}
 
 

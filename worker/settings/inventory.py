@@ -1,0 +1,159 @@
+"""Every setting in force and where its value came from; what is wrong with one does not hide the others."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from worker.settings import ENV_FILE, PREFIX, SECRETS, Settings, SettingsError, load_settings, read_secret_file
+from worker.settings.values import told
+
+#: What may be a secret and is not the address of something.
+NEVER_SHOWN = ("webhook_keys", "encryption_keys", "api_secret")
+
+#: Settings that must fit each other: when they do not, each of them is wrong.
+TIMES = frozenset({"call_seconds", "claim_seconds", "lease_seconds"})
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One setting."""
+
+    name: str
+    value: str  # as it may be shown: no secret, and nothing of a value that is wrong
+    origin: str  # environment, .env, default; with the name of its _FILE where it came from one
+    problem: str | None  # what is wrong with it
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All settings."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...]  # what stops a process at its start
+    settings: Settings  # with its default in place of each that is wrong
+    wrong: frozenset[str]  # fields
+
+    def count(self, origin: str) -> int:
+        """How many settings came from there."""
+        return sum(entry.origin.startswith(origin) for entry in self.entries)
+
+
+class _Parts(Settings):
+    """Settings of what was picked, and of nothing else."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def take_inventory() -> Inventory:
+    """Read the environment and ``.env`` as a process does at its start, and go on where it would stop."""
+    given = _given()
+    problems = _problems_of_start()
+    values: dict[str, Any] = {}
+    wrong: set[str] = set()
+    for field in Settings.model_fields:
+        try:
+            value = _value(field, given)
+        except (SettingsError, ValueError) as error:
+            wrong.add(field)
+            problems += [str(error)] if isinstance(error, SettingsError) else []
+        else:
+            values |= {} if value is None else {field: value}
+    settings = None
+    while settings is None:
+        try:
+            settings = _Parts(**{field: value for field, value in values.items() if field not in wrong})
+        except ValidationError as error:
+            problems += told(error, PREFIX).splitlines()
+            wrong |= {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]} or TIMES
+    told_once = tuple(dict.fromkeys(problems))
+    entries = [_entry(field, given, settings, told_once if field in wrong else ()) for field in Settings.model_fields]
+    return Inventory((*entries, *_strangers(given, told_once)), told_once, settings, frozenset(wrong))
+
+
+def _given() -> dict[str, tuple[str, str]]:
+    """The variables with our prefix: the value of each, and where it stands."""
+    try:
+        file = dotenv_values(ENV_FILE)
+    except UnicodeDecodeError:  # one of the problems of a start
+        file = {}
+    found = {name.upper(): (value or "", ENV_FILE) for name, value in file.items()}
+    found |= {name.upper(): (value, "environment") for name, value in os.environ.items()}
+    return {name: place for name, place in found.items() if name.startswith(PREFIX)}
+
+
+def _problems_of_start() -> list[str]:
+    try:
+        load_settings()
+    except SettingsError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _value(field: str, given: Mapping[str, tuple[str, str]]) -> Any:
+    """What was given for a setting, as pydantic is to read it; None for nothing."""
+    name = f"{PREFIX}{field.upper()}"
+    if field in SECRETS and f"{name}_FILE" in given:
+        if name in given:
+            raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
+        return read_secret_file(f"{name}_FILE", given[f"{name}_FILE"][0])
+    if name not in given:
+        return None
+    text = given[name][0]
+    return json.loads(text) if isinstance(Settings.model_fields[field].default, (tuple, dict)) else text
+
+
+def _entry(field: str, given: Mapping[str, tuple[str, str]], settings: Settings, problems: tuple[str, ...]) -> Entry:
+    name = f"{PREFIX}{field.upper()}"
+    origin = given[name][1] if name in given else DEFAULT
+    if f"{name}_FILE" in given:
+        origin = f"{given[f'{name}_FILE'][1]}, {name}_FILE"
+    if not problems:
+        return Entry(name, _shown(field, getattr(settings, field)), origin, None)
+    own = [problem for problem in problems if problem.startswith((f"{name}:", f"{name} ", f"{name}_FILE:"))]
+    others = [problem for problem in problems if not problem.startswith(PREFIX)]
+    return Entry(name, "not usable", origin, "; ".join(own or others) or "it cannot be read")
+
+
+def _strangers(given: Mapping[str, tuple[str, str]], problems: tuple[str, ...]) -> list[Entry]:
+    """Names that are no setting; their values may be secrets that were meant for one."""
+    return [
+        Entry(name, "not usable", given[name][1], problem)
+        for problem in problems
+        for name, is_none, _ in [problem.partition(" is not a setting")]
+        if is_none and name in given
+    ]
+
+
+def _shown(field: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, SecretStr):
+        return "set" if field in NEVER_SHOWN else address(value.get_secret_value())
+    return json.dumps(value) if isinstance(value, (tuple, dict, bool)) else str(value)
+
+
+def address(url: str) -> str:
+    """Where a URL leads, without who goes there: no user, no password, no options. Of one that is not written as it
+    should be, in which a part of the password might pass for another part, the scheme only."""
+    scheme, separator, rest = url.partition("://")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return f"{scheme}://…"
+    if not separator or "@" in rest.rpartition("@")[0] or set("@;,") & set(parts.path + parts.query + parts.fragment):
+        return f"{scheme}://…" if separator else "set"
+    return f"{scheme}://{host}{port}{parts.path}"
