@@ -66,7 +66,7 @@ def _print_checks(checks: Sequence["Check"], groups: Mapping[str, Sequence[str]]
         for group, names in groups.items():
             console.print(Text(group, "bold"))
             for check in sorted((one for one in checks if one.line in names), key=lambda one: names.index(one.line)):
-                _print_check(console, check, width)
+                print_check(console, check, width)
         console.print()
         for sentence in _summary(checks):
             console.print(Text(sentence))
@@ -81,7 +81,14 @@ def _summary(checks: Sequence["Check"]) -> list[str]:
     return [f"{what}: {', '.join(names)}" for what, names in told.items() if names] or ["all is well"]
 
 
-def _print_check(console: Console, check: "Check", width: int) -> None:
+def print_check(console: Console, check: "Check", width: int) -> None:
+    """Draw one line, as many of the terminal's as it takes.
+
+    Args:
+        console: where, and how wide it is.
+        check: the line.
+        width: of the longest name.
+    """
     finding = check.finding
     before = 2 + 8 + width + 2
     told = [finding.why] + ([f"→ {finding.what_to_do}"] if finding.what_to_do else [])

@@ -91,8 +91,7 @@ def webhooks(of: Installation, merchant_id: str | None) -> Finding:
         return ok(last)
     return failed(
         f"missed since {silence.missed_since:%Y-%m-%d %H:%M:%S} UTC: {last}, and {silence.moved} payments have moved",
-        "set the webhook URL in the platform's portal, and see that it answers: "
-        "`payhook send payment.created --url URL --key-id KEY_ID`",
+        "set the webhook URL in the platform's portal to this ingress's, and let it send a test from there",
     )
 
 

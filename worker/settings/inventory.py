@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.settings import ENV_FILE, PREFIX, SECRETS, Settings, SettingsError, load_settings, read_secret_file
 from worker.settings.values import told
@@ -49,6 +49,8 @@ class Inventory:
 
 class _Parts(Settings):
     """Settings of what was picked, and of nothing else."""
+
+    model_config = SettingsConfigDict(env_file=None)  # it would be opened all the same
 
     @classmethod
     def settings_customise_sources(

@@ -10,7 +10,9 @@ from tests.worker.conftest import FakePlatform, moved, view_of
 from tests.worker.till import PAYMENT, Till
 from worker.gateways.gateway import NotSent, OutcomeUnknown
 from worker.lifecycle import MovementKind, MovementState
-from worker.operations.people import CannotDecide, Verdict, resolve, withdraw
+from worker.operations.moves import note_anomaly
+from worker.operations.people import CannotDecide, Verdict, acknowledge, resolve, withdraw
+from worker.reports import standing
 
 CAPTURE = MovementKind.CAPTURE
 
@@ -190,3 +192,59 @@ def test_the_journal_names_the_person(till: Till, platform: FakePlatform) -> Non
 
     assert till.story(key)[-1] == ("review", "succeeded", "resolved as succeeded: seen in the portal")
     assert till.actors(key)[-1] == "anna"
+
+
+def contradicted(till: Till) -> int:
+    """A capture that was refused here, and that the platform lists."""
+    key = int(till.asked(CAPTURE, 400).operation_key)
+    till.change(key, state="refused", due_at=None)
+    noted(till, key, "it is refused here, and the platform lists it")
+    return key
+
+
+def noted(till: Till, key: int, anomaly: str) -> None:
+    with till.database.transaction() as connection:
+        note_anomaly(connection, till.row(key), anomaly)
+
+
+def seen_to(till: Till, key: int) -> None:
+    with till.database.transaction() as connection:
+        acknowledge(connection, key, actor="anna", why="refunded in the shop")
+
+
+def open_anomalies(till: Till) -> int:
+    with till.database.reading() as connection:
+        return standing(connection, notice_seconds=1).anomalies
+
+
+def test_an_anomaly_that_was_seen_to_is_counted_no_more(till: Till) -> None:
+    """It stays on its operation, and the journal has who saw to it; another operation's is counted as before."""
+    key, other = contradicted(till), contradicted(till)
+
+    seen_to(till, key)
+
+    assert open_anomalies(till) == 1
+    assert till.row(key).anomaly == "it is refused here, and the platform lists it"
+    assert till.story(key)[-1] == ("refused", "refused", "acknowledged: refunded in the shop")
+    assert till.actors(key)[-1] == "anna"
+    assert till.actors(other)[-1] == "payhook"
+
+
+def test_a_new_contradiction_is_counted_anew(till: Till) -> None:
+    """What was seen to was another."""
+    key = contradicted(till)
+    seen_to(till, key)
+
+    noted(till, key, "the platform lists it twice")
+
+    assert open_anomalies(till) == 1
+
+
+def test_what_nothing_contradicts_cannot_be_acknowledged(till: Till) -> None:
+    """Nor what does not exist."""
+    key = int(till.asked(CAPTURE, 400).operation_key)
+
+    with pytest.raises(CannotDecide, match="is planned, and nothing contradicts that"):
+        seen_to(till, key)
+    with pytest.raises(CannotDecide, match="there is no operation"):
+        seen_to(till, key + 1)
