@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, jsonify
 from ingress.desk import Desk
 from worker import reports
 from worker.database import DatabaseUnavailable, WrongRevision
-from worker.reports import Trouble
+from worker.reports.standing import Trouble, trouble
 
 health = Blueprint("health", __name__, url_prefix="/health")
 
@@ -50,12 +50,12 @@ def _work(desk: Desk, reachable: bool) -> dict[str, dict[str, Any]]:
         with desk.database.reading() as connection:
             waiting = reports.backlog(connection)
             swept = reports.seconds_since_sweep(connection)
-            trouble = reports.trouble(connection)
+            troubles = trouble(connection)
     except DatabaseUnavailable:
         unknown = {"ok": False, "told": "the database does not answer"}
         return dict.fromkeys(("backlog", "sweep", "circuits", "webhooks", "review"), unknown)
     return {
-        **_troubles(trouble),
+        **_troubles(troubles),
         "backlog": {
             "ok": waiting.oldest_seconds <= LATE_SECONDS,
             "events": waiting.events,
@@ -69,15 +69,15 @@ def _work(desk: Desk, reachable: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def _troubles(trouble: Trouble) -> dict[str, dict[str, Any]]:
-    opened = {one.merchant_id: {"since": _text(one.since), "why": one.why} for one in trouble.circuits}
+def _troubles(found: Trouble) -> dict[str, dict[str, Any]]:
+    opened = {one.merchant_id: {"since": _text(one.since), "why": one.why} for one in found.circuits}
     missed = {
-        one.merchant_id: {"since": _text(one.missed_since)} for one in trouble.silences if one.missed_since is not None
+        one.merchant_id: {"since": _text(one.missed_since)} for one in found.silences if one.missed_since is not None
     }
     return {
         "circuits": {"ok": not opened, "open": opened},
         "webhooks": {"ok": not missed, "missed": missed},
-        "review": {"ok": trouble.review == 0, "operations": trouble.review},
+        "review": {"ok": found.review == 0, "operations": found.review},
     }
 
 

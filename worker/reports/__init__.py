@@ -1,13 +1,12 @@
 """Read-only questions, for readiness, metrics, the doctor and the command line."""
 
-from worker.reports import foremost
 from worker.reports.events import EVENT_STATES, WantedEvents, body_of_event, event, event_keys, events
 from worker.reports.happening import Happening
 from worker.reports.lines import Line
 from worker.reports.operations import Wanted, operation, operations, plain, story
 from worker.reports.pages import UNHEARD_RINGS
 from worker.reports.payments import WantedPayments, payment, payment_by_key, payments
-from worker.reports.standing import Backlog, Open, Standing, Trouble, backlog, seconds_since_sweep, standing, trouble
+from worker.reports.standing import Backlog, Open, Standing, backlog, seconds_since_sweep, standing
 from worker.reports.timeline import Timeline, timeline_of_event, timeline_of_payment
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "Open",
     "Standing",
     "Timeline",
-    "Trouble",
     "Wanted",
     "WantedEvents",
     "WantedPayments",
@@ -28,7 +26,6 @@ __all__ = [
     "event",
     "event_keys",
     "events",
-    "foremost",
     "operation",
     "operations",
     "payment",
@@ -40,5 +37,4 @@ __all__ = [
     "story",
     "timeline_of_event",
     "timeline_of_payment",
-    "trouble",
 ]
