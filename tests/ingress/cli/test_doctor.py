@@ -34,7 +34,6 @@ from tests.ingress.conftest import Start, program
 from tests.servers.ports import free_port
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.process_tree import wait_for
-from tests.servers.rabbitmq_server import RabbitmqServer
 from tests.servers.redis_server import RedisServer
 from tests.worker.conftest import MERCHANT, FakePlatform, deliver_to, moved, settings_of, view_of
 from tests.worker.till import PAYMENT, Till
@@ -51,6 +50,8 @@ CAPTURE = MovementKind.CAPTURE
 API_SECRET = "api-secret-that-is-never-shown"
 WEBHOOK_KEY, WEBHOOK_SECRET = "portal-key", "webhook-secret-that-is-never-shown"
 SECRETS = (API_SECRET, WEBHOOK_SECRET, "password-that-is-never-shown")
+
+LINES = {line for group in GROUPS.values() for line in group}
 
 Told = dict[str, dict[str, Any]]
 
@@ -93,7 +94,9 @@ class Patient:
         result = self.run("doctor", "--json")
         told = json.loads(result.stdout)
         assert told["ok"] == (result.exit_code == 0) == all(one["state"] == "ok" for one in told["checks"])
-        return result.exit_code, {one["name"]: one for one in told["checks"]}
+        named = {one["name"]: one for one in told["checks"]}
+        assert LINES - {name.removesuffix(f" {MERCHANT}") for name in named} <= {"disk", "integrity"}
+        return result.exit_code, named
 
     def follow(self, hint: str, command: str, *, stdin: str | None = None, **instead: str) -> Result:
         """Do what the hint says: its command that begins so, with something in place of each word in capitals."""
@@ -142,7 +145,7 @@ def test_all_is_well(patient: Patient) -> None:
 
     assert [name for name, one in told.items() if one["state"] != "ok"] == []
     assert code == 0
-    assert {name.removesuffix(f" {MERCHANT}") for name in told} == {line for group in GROUPS.values() for line in group}
+    assert {name.removesuffix(f" {MERCHANT}") for name in told} == LINES
     assert all(one["why"] and one["what_to_do"] is None for one in told.values())
 
 
@@ -542,7 +545,7 @@ def test_every_line_has_a_fault_that_turns_it() -> None:
     """All but the broker, which has servers of its own below."""
     turned = {row.line.removesuffix(f" {MERCHANT}") for row in ROWS.values()}
 
-    assert {line for group in GROUPS.values() for line in group} - turned == {"broker"}
+    assert LINES - turned == {"broker"}
 
 
 # With servers and processes.
@@ -566,8 +569,12 @@ def settings_in_force() -> dict[str, str]:
     return {name.removeprefix("PAYHOOK_"): value for name, value in os.environ.items() if name.startswith("PAYHOOK_")}
 
 
-def test_a_queue_that_nobody_consumes_is_named(patient: Patient, start: Start, rabbitmq_url: str) -> None:
+def test_a_broker_that_refuses_us_and_a_queue_that_nobody_consumes_are_named(
+    patient: Patient, start: Start, rabbitmq_url: str
+) -> None:
     """A worker of some queues is no worker for the others; with one of ours every line of theirs is well."""
+    patient.set("BROKER_URL", rabbitmq_url.replace("guest:guest", "guest:password-that-is-never-shown"))
+    refused = patient.examine()[1]["broker"]
     patient.set("BROKER_URL", rabbitmq_url)
     none = patient.examine()[1]
     some = start(
@@ -579,6 +586,8 @@ def test_a_queue_that_nobody_consumes_is_named(patient: Patient, start: Start, r
     start(program("payhook"), "work", "--concurrency", "1", **settings_in_force()).wait_until(" ready")
     code, well = patient.examine()
 
+    assert (refused["state"], "AccessRefused" in refused["why"]) == ("failed", True), refused["why"]
+    assert "correct PAYHOOK_BROKER_URL" in refused["what_to_do"]
     assert (none["broker"]["state"], none["workers"]["state"], none["queues"]["state"]) == ("ok", "failed", "failed")
     assert "`payhook work`" in none["workers"]["what_to_do"]
     assert (left_out["workers"]["state"], left_out["queues"]["state"]) == ("ok", "failed")
@@ -605,16 +614,6 @@ def test_a_broker_that_is_away_is_named_and_is_well_once_it_is_started(
     assert f"start Redis at redis://127.0.0.1:{redis_server.port}" in away["broker"]["what_to_do"]
     assert [away[line]["state"] for line in ("workers", "queues")] == ["unknown", "unknown"]
     assert [back[line]["state"] for line in ("broker", "workers", "queues")] == ["ok", "ok", "ok"], back
-
-
-def test_a_broker_that_refuses_us_is_named(patient: Patient, rabbitmq_server: RabbitmqServer) -> None:
-    """Without the password that it was tried with."""
-    patient.set("BROKER_URL", f"amqp://guest:password-that-is-never-shown@127.0.0.1:{rabbitmq_server.port}//")
-
-    told = patient.examine()[1]["broker"]
-
-    assert told["state"] == "failed"
-    assert "correct PAYHOOK_BROKER_URL" in told["what_to_do"]
 
 
 def test_a_database_that_died_is_named_and_is_well_once_it_is_started(
@@ -728,3 +727,18 @@ def test_settings_are_listed_with_their_origin_and_without_their_secrets(patient
     assert told["PAYHOOK_SWEEP_SECONDS"] == ("5.0", "default")
     assert told["PAYHOOK_LOG_FORMAT"] == ("not usable", ".env")
     assert "PAYHOOK_LOG_FORMAT: Input should be 'console' or 'json'" in shown.output
+
+
+def test_a_wrong_database_setting_is_not_replaced_by_the_default(patient: Patient) -> None:
+    """A database that nobody meant tells nothing of this installation; nor is it made."""
+    patient.set("DATABASE_URL", "mysql://me:password-that-is-never-shown@db.test/shop")
+    patient.database.close()
+    before = sorted(patient.folder.iterdir())
+
+    told = patient.examine()[1]
+
+    assert "PAYHOOK_DATABASE_URL: a database of another kind" in told["settings"]["why"]
+    assert {told[line]["state"] for line in ("database", "revision", *GROUPS["waiting"])} == {"unknown"}
+    assert told["database"]["why"] == "PAYHOOK_DATABASE_URL is wrong"
+    assert told[of("credentials")]["state"] == "ok"
+    assert sorted(patient.folder.iterdir()) == before
