@@ -195,7 +195,9 @@ def acknowledge(operation_key: int, reason: str, as_json: bool) -> None:
     _decide(
         operation_key,
         lambda connection: people.acknowledge(connection, operation_key, actor=actor(), why=reason),
+        "operation.acknowledged",
         as_json=as_json,
+        why=reason,
     )
 
 

@@ -11,7 +11,8 @@ from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker.settings import ENV_FILE, PREFIX, SECRETS, Settings, SettingsError, load_settings, read_secret_file
+from worker.settings import PREFIX, SECRETS, Settings, SettingsError, load_settings, read_secret_file
+from worker.settings.sources import ENV_FILE
 from worker.settings.values import told
 
 #: What may be a secret and is not the address of something.
