@@ -45,6 +45,10 @@ bench: .venv/ready ## Measure beside the naive version, about ten minutes; write
 	tests/servers/install.sh
 	$(BIN)/python -m benchmarks
 
+.PHONY: story
+story: .venv/ready ## Tell one payment's story by its id, from a real run, into docs/operating.md.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.end_to_end.story
+
 .PHONY: lock
 lock: .venv/ready ## Bring the lock files up to date with pyproject.toml; UPGRADE=1 takes the newest versions.
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file=requirements.lock pyproject.toml

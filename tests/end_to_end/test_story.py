@@ -1,6 +1,7 @@
 """One payment's story, from the POST to the capture: in the log by its id, and as one trace."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,22 @@ from tests.end_to_end import load
 from tests.end_to_end.collector import Collector, collecting
 from tests.end_to_end.conftest import Start
 from tests.end_to_end.house import CANARIES, KEY_ID, SECRET, House, event
+from tests.end_to_end.story import HEADING, PAGE
 from tests.servers.process_tree import wait_for
+
+
+#: From the POST to the capture, in the order in which each is told first.
+STEPS = [
+    "webhook.stored",
+    "payment.claimed",
+    "platform.called",
+    "operation.requested",
+    "operation.promised",
+    "payment.reconciled",
+    "operation.claimed",
+    "operation.sent",
+    "operation.settled",
+]
 
 
 @pytest.mark.timeout(120)
@@ -45,22 +61,19 @@ def test_a_capture_is_told_from_its_webhook_on(start: Start, tmp_path: Path) -> 
     assert [secret for secret in CANARIES if secret in str(collector.spans) or secret in "\n".join(lines)] == []
 
 
+def test_the_page_tells_it() -> None:
+    """The story in docs/operating.md, which a script writes, has the same steps in the same order."""
+    story = PAGE.read_text(encoding="utf-8").partition(HEADING)[2]
+    told = re.findall(r"^ *[0-9]+\.[0-9]{3} ([a-z.]+) ", story, re.MULTILINE)
+
+    assert [step for step in dict.fromkeys(told) if step in STEPS] == STEPS
+
+
 def assert_is_story(story: list[dict[str, Any]], operation: dict[str, Any]) -> None:
     """Its lines in order, each with the ids that are known by then."""
     events = list(dict.fromkeys(line["event"] for line in story))
 
-    wanted = [
-        "webhook.stored",
-        "payment.claimed",
-        "platform.called",
-        "operation.requested",
-        "operation.promised",
-        "payment.reconciled",
-        "operation.claimed",
-        "operation.sent",
-        "operation.settled",
-    ]
-    assert [event for event in events if event in wanted] == wanted
+    assert [event for event in events if event in STEPS] == STEPS
     (posted,) = [line for line in story if line["event"] == "webhook.stored"]
     assert (posted["merchant_id"], posted["answer"], posted["rung"]) == ("sandbox", 204, 1)
     first = next(line for line in story if line["event"] == "payment.reconciled")
