@@ -51,9 +51,9 @@ def logged(chosen: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def opened(chosen: Settings) -> Iterator[Database]:
+def opened(chosen: Settings, *, threads: int = 1) -> Iterator[Database]:
     """The database of the settings, at this version's revision, for as long as a command needs it."""
-    database = open_database(chosen, threads=1, seconds=DATABASE_SECONDS)
+    database = open_database(chosen, threads=threads, seconds=DATABASE_SECONDS)
     try:
         with logged(chosen):
             database.check()
@@ -101,6 +101,7 @@ def _register() -> None:
     from ingress.cli import (  # noqa: PLC0415 - they import this module
         demo,
         doctor,
+        drift,
         events,
         keys,
         migrate,
@@ -130,6 +131,7 @@ def _register() -> None:
         verify.verify,
         demo.demo,
         doctor.doctor,
+        drift.drift,
     ):
         main.add_command(command)
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
 from worker import journal, metrics
 from worker.database import insert_into, now, seconds_from_now
 from worker.gateways.gateway import PaymentView
-from worker.lifecycle import MOVING_CODES, Amounts, MovementState, PaymentState, amounts_of, refined
+from worker.lifecycle import MOVING_CODES, MovementState, PaymentState, amounts_of, refined
 from worker.models import Movement, Payment, WebhookEvent
 from worker.reconciliation import expiry, polling
 from worker.reconciliation.claims import Claim
@@ -55,15 +55,8 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
         LostClaim: another holds the payment by now; nothing was written.
         StaleView: the view lacks a movement linked to an operation of ours; nothing was written.
     """
-    amounts = amounts_of(
-        view.state,
-        view.status_code,
-        view.amount,
-        view.acquired,
-        [(movement.kind, movement.state, movement.amount) for movement in view.movements],
-    )
-    state = refined(view.state, amounts)
-    seen = _columns(view, state, amounts)
+    seen = columns_of(view)
+    state = PaymentState(seen["state"])
     changes = {
         name: (getattr(claim.payment, name), value) for name, value in seen.items() if name.startswith("amount_")
     }
@@ -220,10 +213,18 @@ class StaleView(Exception):
     """The platform showed an older state than one we have already recorded."""
 
 
-def _columns(view: PaymentView, state: PaymentState, amounts: Amounts) -> dict[str, Any]:
+def columns_of(view: PaymentView) -> dict[str, Any]:
+    """What our record says of a payment once it was seen so: the columns that a look replaces, and their values."""
+    amounts = amounts_of(
+        view.state,
+        view.status_code,
+        view.amount,
+        view.acquired,
+        [(movement.kind, movement.state, movement.amount) for movement in view.movements],
+    )
     return {
         "merchant_reference": view.merchant_reference,
-        "state": state.value,
+        "state": refined(view.state, amounts).value,
         "status": view.status,
         "status_code": view.status_code,
         "status_category": view.status_category,

@@ -17,6 +17,8 @@ from worker.reports.foremost import unacknowledged
 
 #: The periodic job that watches for webhooks that no longer come.
 WEBHOOKS_JOB = f"{JOB_FACT}webhooks"
+#: The one that compares a sample of the payments at rest with the platform.
+DRIFT_JOB = f"{JOB_FACT}drift"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,15 @@ class Silence:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """What the last whole sample of payments at rest came to."""
+
+    at: datetime  # when its last payment was compared
+    compared: int
+    different: int  # each is brought in line, and told in journal and log
+
+
+@dataclass(frozen=True)
 class Standing:
     """Everything that is worth watching of an installation."""
 
@@ -73,6 +84,7 @@ class Standing:
     circuits: tuple[Circuit, ...]  # the open ones
     slowed: Mapping[str, float]  # merchants asked more slowly since a 429: the share of the budget that is left
     silences: tuple[Silence, ...]
+    drift: Drift | None = None  # None: no sample has been compared yet
 
 
 def standing(connection: Connection, *, notice_seconds: float) -> Standing:
@@ -98,6 +110,7 @@ def standing(connection: Connection, *, notice_seconds: float) -> Standing:
         circuits=tuple(_circuits(facts)),
         slowed=dict(_slowed(facts, at)),
         silences=tuple(_silences(facts)),
+        drift=_drift(facts.get(DRIFT_JOB)),
     )
 
 
@@ -186,6 +199,11 @@ def _silences(facts: Mapping[str, Any]) -> list[Silence]:
         )
         for merchant_id, seen in sorted(merchants.items())
     ]
+
+
+def _drift(job: Any) -> Drift | None:
+    last = (job.value or {}).get("last") if job is not None else None
+    return None if last is None else Drift(_time(last["at"]), last["compared"], last["different"])
 
 
 def _count(connection: Connection, question: Select[Any]) -> int:

@@ -10,7 +10,7 @@ from worker import metrics
 from worker.database import DatabaseUnavailable, insert_into, now, seconds_from_now
 from worker.logs import place_of
 from worker.models import JOB_FACT, Fact
-from worker.upkeep import retention, understanding, webhooks
+from worker.upkeep import drift, retention, understanding, webhooks
 from worker.upkeep.job import Done, Job, Tools
 
 log = structlog.get_logger("payhook.upkeep")
@@ -84,6 +84,7 @@ def _claimed(connection: Connection, fact_key: int, names: Collection[str]) -> R
 
 #: Every job there is.
 JOBS: dict[str, Job] = {
+    "drift": drift.run_once,
     "retention": retention.run_once,
     "understanding": understanding.run_once,
     "webhooks": webhooks.run_once,
