@@ -14,7 +14,6 @@ from tests.end_to_end.house import CANARIES, KEY_ID, SECRET, House, event
 from tests.end_to_end.story import HEADING, PAGE
 from tests.servers.process_tree import wait_for
 
-
 #: From the POST to the capture, in the order in which each is told first.
 STEPS = [
     "webhook.stored",
