@@ -217,5 +217,10 @@ GAUGES = (
         _silences,
         ("merchant",),
     ),
+    Gauge(
+        "payhook_drift_different",
+        "Payments of the last sample at rest that differed from the platform's.",
+        _one(lambda told: told.drift.different if told.drift else None),
+    ),
     Gauge("payhook_webhooks_missed", "1: webhooks of the merchant are missed.", _missed, ("merchant",)),
 )
