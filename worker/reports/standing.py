@@ -179,7 +179,7 @@ def _slowed(facts: Mapping[str, Any], at: datetime) -> list[tuple[str, float]]:
     found = []
     for name, row in facts.items():
         if name.startswith(BUDGET_FACT) and row.value.get("slowed_at"):
-            minutes = (at.timestamp() - row.value["slowed_at"]) / 60
+            minutes = min((at.timestamp() - row.value["slowed_at"]) / 60, 64)  # after a day 2**minutes is no number
             factor = row.value["factor"] * 2**minutes
             if factor < 1:
                 found.append((name.removeprefix(BUDGET_FACT), factor))
