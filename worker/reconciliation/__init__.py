@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, update
 from worker import journal, metrics
 from worker.database import Database, DatabaseUnavailable, now
 from worker.gateways.gateway import (
-    CredentialsRefused,
     Gateway,
     GatewayError,
     PaymentUnknown,
@@ -34,6 +33,7 @@ from worker.policies.manual import Manual
 from worker.reconciliation import polling, records, turns
 from worker.reconciliation.aftermath import bring_forward, refuse_requests
 from worker.reconciliation.claims import MOST_CLAIMS, Busy, Claim, claim_for_event, claim_payment, raise_hint
+from worker.reconciliation.failing import Verdict, has_money_under_way, judge, times_of
 from worker.reconciliation.records import Failed
 from worker.reconciliation.telling import telling
 from worker.reconciliation.writing import Written, write_insistently
@@ -41,9 +41,6 @@ from worker.settings import Settings
 from worker.traffic import NOW, Traffic, Turn
 
 log = structlog.get_logger("payhook.reconciliation")
-
-#: Failures are counted no further: what follows from them has long been the same.
-MOST_COUNTED = 1000
 
 STALE = "the platform's answer lacks a movement that it had shown before"
 EXHAUSTED = f"claimed {MOST_CLAIMS} times and never finished: the worker died of it or with it each time"
@@ -182,30 +179,29 @@ class Reconciler:
         return Follow(payment_key, replaced.seconds, operation_keys)
 
     def _failed(self, claim: Claim, error: GatewayError) -> Follow | None:
-        payment, failures = claim.payment, min(claim.payment.failures + 1, MOST_COUNTED)
-        kind = type(error).__name__
+        payment, is_answer = claim.payment, isinstance(error, PaymentUnknown | Refused)
+        own = not is_answer and self._traffic.own_trouble(payment.merchant_id, payment.payment_key, error)
+        verdict = judge(payment, error, own=own, settings=self._settings)
         metrics.LOOKS.labels(metrics.outcome_of(error)).inc()
-        log.warning("look.failed", payment_key=payment.payment_key, kind=kind, told=error.told, failures=failures)
-        if isinstance(error, PaymentUnknown):
-            seconds = polling.unknown_retry(failures)
-        elif isinstance(error, Refused):
-            seconds = None
-        else:
-            seconds = polling.retry(failures, self._settings)
-        problem = f"{_SAID.get(type(error), 'the platform gave no answer')}: {error.told}"
-        hopeless = seconds is None or (isinstance(error, PaymentUnknown) and failures >= polling.REQUESTS_WAIT_FOR)
-        return self._put_off(claim, Failed(problem, failures), seconds, hopeless=hopeless)
+        kind, times = type(error).__name__, verdict.failed.times
+        log.warning("look.failed", payment_key=payment.payment_key, kind=kind, told=error.told, failures=times)
+        return self._put_off(claim, verdict)
 
-    def _put_off(self, claim: Claim, failed: Failed, seconds: float | None, *, hopeless: bool = False) -> Follow | None:
+    def _put_off(self, claim: Claim, verdict: Verdict) -> Follow | None:
+        payment, failed = claim.payment, verdict.failed
+
         def write(connection: Connection) -> float | None:
-            if hopeless:
-                refuse_requests(connection, claim.payment, failed.problem, token=claim.token)
+            seconds = verdict.seconds
+            if verdict.under_way_seconds is not None and has_money_under_way(connection, payment):
+                seconds = verdict.under_way_seconds
+            if seconds is None or verdict.hopeless:
+                refuse_requests(connection, payment, failed.problem, token=claim.token)
             if seconds is None:
                 return records.park(connection, claim, failed, self._settings)
             return seconds if records.postpone(connection, claim, failed, seconds, self._settings) else None
 
         later = self._write(claim, write)
-        return None if later is None else Follow(claim.payment.payment_key, later)
+        return None if later is None else Follow(payment.payment_key, later)
 
     def _write(self, claim: Claim, write: Callable[[Connection], Written]) -> Written:
         def left() -> float:
@@ -216,12 +212,12 @@ class Reconciler:
     def _stale(self, claim: Claim) -> Follow | None:
         payment = claim.payment
         metrics.LOOKS.labels("stale").inc()
-        times = min(payment.failures + 1, MOST_COUNTED) if payment.problem == STALE else 1
+        times = times_of(payment) if payment.problem == STALE else 1
         if times == polling.STALE_LOOKS:
             subject, why = records.subject_id(payment), f"anomaly: {STALE}"
             with self._database.transaction() as connection:
                 journal.write(connection, "payment", subject, before=payment.state, after=payment.state, why=why)
-        return self._put_off(claim, Failed(STALE, times), polling.STALE_RETRY)
+        return self._put_off(claim, Verdict(Failed(STALE, times), polling.STALE_RETRY))
 
     def _park_exhausted(self, payment: Row[Any]) -> None:
         with self._database.transaction() as connection:
@@ -283,10 +279,3 @@ def request(
             connection, "request", subject, before=None, after="refused", why=f"reconcile: {problem}", actor="task"
         )
     raise CannotAccept(problem)
-
-
-_SAID: dict[type[GatewayError], str] = {
-    PaymentUnknown: "the platform does not know this payment",
-    CredentialsRefused: "the platform refuses our credentials (API key, clock or merchant)",
-    Refused: "the platform refuses the request",
-}

@@ -23,6 +23,14 @@ UNKNOWN_RETRIES = (30.0, 120.0, 600.0, 3600.0)
 #: than the platform's replicas lag.
 REQUESTS_WAIT_FOR = 2
 
+#: Failures of an outage, or of which it is not known whose trouble they are, are counted so far: the back-off has long
+#: been the longest.
+OUTAGE_FAILURES = 10
+
+#: A payment that fails while others are answered for is parked after so many failures: ten of them, in six minutes and
+#: more, were its own beyond doubt.
+OWN_FAILURES = 20
+
 #: A snapshot that lacks a movement we had linked is an old one: another look after this, an anomaly after so many.
 STALE_RETRY = 30.0
 STALE_LOOKS = 3
@@ -79,6 +87,11 @@ def next_look(state: PaymentState, *, moving: bool, age: float, settings: Settin
 def retry(failures: int, settings: Settings) -> float:
     """Seconds until a payment whose look failed so many times in a row is tried again; the gap holds here too."""
     return max(_early(min(2.0 ** min(failures - 1, 16), settings.retry_max_seconds)), settings.gap_seconds)
+
+
+def counted(failures: int, *, own: bool) -> int:
+    """How many looks in a row have failed, with one more; an outage, however long, takes no payment near its end."""
+    return min(failures + 1, OWN_FAILURES) if own else max(failures, min(failures + 1, OUTAGE_FAILURES))
 
 
 def unknown_retry(failures: int) -> float | None:

@@ -13,6 +13,7 @@ from worker.gateways.gateway import CredentialsRefused, GatewayError, OutcomeUnk
 from worker.settings import Settings
 from worker.traffic.budget import Budget, Lane
 from worker.traffic.circuit import Circuits
+from worker.traffic.trouble import Troubles
 
 #: What waits for a circuit comes back spread over this, so that a platform that has just recovered is not run over.
 SPREAD_SECONDS = 4.0
@@ -40,6 +41,7 @@ class Traffic:
     def __init__(self, database: Database, settings: Settings):
         self._budget = Budget(database, settings.budget_per_second)
         self._circuits = Circuits(database, settings.circuit_seconds)
+        self._troubles = Troubles()
 
     def turn(self, merchant_id: str, calls: int, *, for_operation: Callable[[], bool]) -> Turn:
         """When so many requests may be made. A later turn is kept: whoever waits for it need not ask again.
@@ -92,7 +94,22 @@ class Traffic:
             if error is not None and _in_vain(error):
                 self._circuits.failed(merchant_id, subject, error)
             else:
+                self._troubles.answered(merchant_id, subject)
                 self._circuits.answered(merchant_id)
+
+    def own_trouble(self, merchant_id: str, subject: int, error: GatewayError) -> bool:
+        """Whether a look without a usable answer is its payment's own trouble; to be asked once for each.
+
+        Never so while the circuit is open, or the platform asks for fewer requests.
+
+        Args:
+            merchant_id: whose platform.
+            subject: the payment's key.
+            error: why there was no usable answer.
+        """
+        if isinstance(error, SlowDown) or self.shut(merchant_id) is not None:
+            return False
+        return self._troubles.failed(merchant_id, subject)
 
 
 def _in_vain(error: GatewayError) -> bool:
