@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from benchmarks import acknowledgements, drain, growth, report
+from benchmarks import acknowledgements, drain, growth, operating, report
 from benchmarks.report import Tables
 from benchmarks.stage import Stage, open_stage
 
-NAMES = ("acknowledgements", "drain", "growth")
+NAMES = ("acknowledgements", "drain", "growth", "operating")
 
 
 @click.command()
@@ -41,6 +41,9 @@ def _tables(name: str, stage: Stage, quick: bool) -> Tables:
         return report.acknowledgement_tables(acknowledgements.measure(stage, size, click.echo))
     if name == "drain":
         return report.drain_tables(drain.measure(stage, drain.QUICK if quick else drain.Size(), click.echo))
+    if name == "operating":
+        asked = operating.measure(stage, operating.QUICK if quick else operating.Size(), click.echo)
+        return report.operating_tables(asked)
     return report.growth_tables(growth.measure(stage, growth.QUICK if quick else growth.Size(), click.echo))
 
 

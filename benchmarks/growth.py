@@ -1,4 +1,4 @@
-"""Growth: what storing, claiming and sweeping cost with ten thousand rows behind them, and with a million."""
+"""Growth: what storing, claiming and sweeping cost with a thousand rows behind them, and with a million."""
 
 import statistics
 import time
@@ -26,7 +26,7 @@ SWEPT = 300
 class Size:
     """How many rows, and how often each step is taken."""
 
-    rows: tuple[int, ...] = (10_000, 1_000_000)
+    rows: tuple[int, ...] = (1_000, 1_000_000)
     steps: int = 2000
     sweeps: int = 20
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.acknowledgements import NAIVE, OURS, Closed, Open, Result
 from benchmarks.drain import Drained
 from benchmarks.growth import Step
+from benchmarks.operating import PROMISED_MS, Answered
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PACKAGES = ("flask", "gunicorn", "sqlalchemy", "psycopg", "celery", "kombu", "onlinepayments-sdk-python3")
@@ -70,6 +71,15 @@ def growth_tables(steps: list[Step]) -> Tables:
         )
     head = ("", f"ms, {fewest:,} rows", f"ms, {most:,} rows", "ratio", f"PostgreSQL µs, {fewest:,}", f"{most:,}")
     return {"growth": _table(head, rows)}
+
+
+def operating_tables(answered: list[Answered]) -> Tables:
+    """Every question, the quickest and the slowest of its answers."""
+    rows = (
+        (f"{one.name}", f"{min(one.ms):.1f}", f"{max(one.ms):.1f}", "yes" if max(one.ms) < PROMISED_MS else "no")
+        for one in answered
+    )
+    return {"operating": _table(("", "best ms", "worst ms", f"under {PROMISED_MS:.0f} ms"), rows)}
 
 
 def conditions() -> Tables:

@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-Grief = Literal["hangs", "breaks", "answers 500"]
+from sandbox import callers
+
+Grief = Literal["hangs", "breaks", "answers 500", "kills"]
 
 #: Longer than any call may take.
 HANGS_SECONDS = 30.0
@@ -58,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(HANGS_SECONDS)
         elif grief == "answers 500":
             self._answer(500, "text/html", b"<h1>Internal Server Error</h1>")
+        elif grief == "kills":
+            callers.kill(self.client_address)
 
     def _pass_on(self) -> None:
         line = self._line()
