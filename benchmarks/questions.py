@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from worker import reports
+from worker.reports.events import WantedEvents, event, events
+from worker.reports.happening import Happening
 from worker.reports.operations import Wanted, operations, story
+from worker.reports.payments import WantedPayments, payment, payments
 from worker.reports.standing import standing
+from worker.reports.timeline import timeline_of_event, timeline_of_payment
 
 
 @dataclass(frozen=True)
@@ -17,39 +21,109 @@ class Sample:
 
     merchant_id: str
     payment_id: str
+    reference: str
     source: str
     request_id: str
     operation_key: int
-    since: datetime
+    event_key: int
+    since: datetime  # within the last of what was stored
+    long_ago: datetime  # before most of it
 
     @classmethod
     def of(cls, connection: Connection) -> "Sample":
         """The payment of an operation that has ended, somewhere among them."""
-        chosen = "SELECT * FROM operations WHERE state = 'succeeded'"
-        halfway = " AND operation_key >= (SELECT max(operation_key) / 2 FROM operations) ORDER BY operation_key LIMIT 1"
-        row = connection.execute(text(chosen + halfway)).one()
-        asked = (row.merchant_id, row.payment_id, row.source, row.request_id, row.operation_key)
-        return cls(*asked, datetime.now(UTC) - timedelta(days=1))
+        row = connection.execute(text(_HALFWAY)).one()
+        today = datetime.now(UTC)
+        return cls(**row._mapping, since=today - timedelta(days=1), long_ago=today - timedelta(days=600))
 
+
+_HALFWAY = """
+SELECT operations.merchant_id, operations.payment_id, merchant_reference AS reference, source, request_id,
+    operation_key, (SELECT min(event_key) FROM webhook_events WHERE payment_id = operations.payment_id) AS event_key
+FROM operations JOIN payments USING (payment_key)
+WHERE operations.state = 'succeeded' AND operation_key >= (SELECT max(operation_key) / 2 FROM operations)
+ORDER BY operation_key LIMIT 1
+"""
 
 Question = Callable[[Connection, Sample], object]
 
+#: The commands by which lists are asked for, and what each may be narrowed by.
+_LISTS: Mapping[str, Mapping[str, Callable[[Sample], dict[str, object]]]] = {
+    "events": {
+        "": lambda _: {},
+        "--state waiting": lambda _: {"states": ("waiting",)},
+        "--state reconciled": lambda _: {"states": ("reconciled",)},
+        "--state ignored": lambda _: {"states": ("ignored",)},
+        "--state quarantined": lambda _: {"states": ("quarantined",)},
+        "--stuck": lambda _: {"stuck": True},
+        "--merchant": lambda _: {"merchant_id": "other"},
+        "--payment-id": lambda sample: {"payment_id": sample.payment_id},
+        "--reference": lambda sample: {"reference": sample.reference},
+        "--since yesterday": lambda sample: {"since": sample.since},
+        "--since long ago --state quarantined": lambda sample: {"since": sample.long_ago, "states": ("quarantined",)},
+        "in the midst": lambda sample: {"before": sample.event_key},
+    },
+    "payments": {
+        "": lambda _: {},
+        "--state authorised": lambda _: {"states": ("authorised",)},
+        "--state captured": lambda _: {"states": ("captured",)},
+        "--state pending": lambda _: {"states": ("pending",)},
+        "--stuck": lambda _: {"stuck": True},
+        "--merchant": lambda _: {"merchant_id": "other"},
+        "--payment-id": lambda sample: {"payment_id": sample.payment_id},
+        "--reference": lambda sample: {"reference": sample.reference},
+        "--since yesterday": lambda sample: {"since": sample.since},
+        "--since long ago --state pending": lambda sample: {"since": sample.long_ago, "states": ("pending",)},
+    },
+    "operations": {
+        "": lambda _: {},
+        "--state review": lambda _: {"states": ("review",)},
+        "--state succeeded": lambda _: {"states": ("succeeded",)},
+        "--state refused": lambda _: {"states": ("refused",)},
+        "--stuck": lambda _: {"stuck": True},
+        "--anomalies": lambda _: {"anomalies": True},
+        "--merchant": lambda _: {"merchant_id": "other"},
+        "--payment-id": lambda sample: {"payment_id": sample.payment_id},
+        "--reference": lambda sample: {"reference": sample.reference},
+        "--request-id": lambda sample: {
+            "merchant_id": sample.merchant_id,
+            "source": sample.source,
+            "request_id": sample.request_id,
+        },
+        "--since yesterday": lambda sample: {"since": sample.since},
+    },
+}
 
-def _listed(**wanted: object) -> Question:
-    return lambda connection, _: operations(connection, Wanted(**wanted))  # type: ignore[arg-type]
+_ASKED: Mapping[str, Callable[[Connection, dict[str, object]], object]] = {
+    "events": lambda connection, wanted: events(connection, WantedEvents(**wanted)),  # type: ignore[arg-type]
+    "payments": lambda connection, wanted: payments(connection, WantedPayments(**wanted)),  # type: ignore[arg-type]
+    "operations": lambda connection, wanted: operations(connection, Wanted(**wanted)),  # type: ignore[arg-type]
+}
 
 
-#: What is asked of the database, by what it is for.
+def _list(of: str, wanted: Callable[[Sample], dict[str, object]]) -> Question:
+    return lambda connection, sample: _ASKED[of](connection, wanted(sample))
+
+
+def _show_payment(connection: Connection, sample: Sample) -> object:
+    return timeline_of_payment(connection, payment(connection, sample.payment_id))
+
+
+def _show_event(connection: Connection, sample: Sample) -> object:
+    return timeline_of_event(connection, event(connection, sample.event_key))
+
+
+#: All that is asked of the database.
 QUESTIONS: Mapping[str, Question] = {
     "standing: readiness, metrics, doctor": lambda connection, _: standing(connection, notice_seconds=172800.0),
     "backlog": lambda connection, _: reports.backlog(connection),
-    "operations list": _listed(),
-    "operations list --state review": _listed(states=("review",)),
-    "operations list --state succeeded": _listed(states=("succeeded",)),
-    "operations list --anomalies": _listed(anomalies=True),
-    "operations list --merchant": _listed(merchant_id="other"),
-    "operations list --request-id": lambda connection, sample: operations(
-        connection, Wanted(merchant_id=sample.merchant_id, source=sample.source, request_id=sample.request_id)
-    ),
+    **{
+        f"{of} list {narrowed}".strip(): _list(of, wanted)
+        for of, asked in _LISTS.items()
+        for narrowed, wanted in asked.items()
+    },
+    "events show": _show_event,
+    "payments show": _show_payment,
     "operations show": lambda connection, sample: story(connection, sample.operation_key),
+    "tail": lambda connection, sample: Happening(sample.since).read(connection),
 }

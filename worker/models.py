@@ -173,6 +173,7 @@ class Operation(Base):
             "operation_key",
             where="state NOT IN ('succeeded', 'refused', 'withdrawn')",
         ),
+        index("ix_operations_state", "state", "operation_key"),
         index("ix_operations_anomaly", "operation_key", where="anomaly IS NOT NULL"),
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("kind IN ('capture', 'refund', 'cancel')", name="kind"),

@@ -29,6 +29,7 @@ INDEXES = (
         ["state", "operation_key"],
         "state NOT IN ('succeeded', 'refused', 'withdrawn')",
     ),
+    ("ix_operations_state", "operations", ["state", "operation_key"], None),
     ("ix_operations_anomaly", "operations", ["operation_key"], "anomaly IS NOT NULL"),
 )
 

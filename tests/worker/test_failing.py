@@ -223,6 +223,22 @@ def test_an_outage_after_its_own_trouble_parks_nothing(
     assert house.parked() == {POISON}
 
 
+def test_an_event_of_a_parked_payment_in_an_outage_is_kept_open(
+    house: House, platform: Poisonous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell whose trouble it is now: the payment is tried until somebody can."""
+    house.answered_for_others()
+    platform.poison[POISON] = TryAgain("get_payment: HTTP 500")
+    house.event(POISON)
+    house.try_again(POISON, OWN_FAILURES - 1)
+    assert house.parked() == {POISON}
+    monkeypatch.setattr(trouble, "MEANWHILE_SECONDS", 0.0)
+
+    key = house.event(POISON)
+
+    assert (house.parked(), house.paper.event(key).done_at) == (set(), None)
+
+
 def test_a_payment_unknown_after_an_outage_has_all_its_tries(house: House, platform: Poisonous) -> None:
     """A replica may lag behind when the platform comes back: the failures before were no answers."""
     platform.poison[POISON] = TryAgain("get_payment: HTTP 503")
