@@ -80,7 +80,7 @@ class WebhookEvent(Base):
         # for their bodies. A second row costs one fetch, a dropped one money.
         UniqueConstraint("body_sha256", "position"),
         due_index("webhook_events", "merchant_id", "payment_id", "event_key"),
-        index("ix_webhook_events_payment", "merchant_id", "payment_id"),
+        index("ix_webhook_events_payment", "merchant_id", "payment_id", "event_key"),
         index("ix_webhook_events_set_aside", "outcome", "event_key", where="outcome IN ('ignored', 'quarantined')"),
         CheckConstraint("outcome IN ('reconciled', 'ignored', 'quarantined')", name="outcome"),
         CheckConstraint("(done_at IS NULL) = (outcome IS NULL)", name="done_with_outcome"),
