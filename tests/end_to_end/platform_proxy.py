@@ -1,9 +1,10 @@
-"""Stands between payhook and the sandbox, and lets the questions about chosen payments come to grief."""
+"""Stands between payhook and the sandbox, notes what is asked when, and lets chosen questions come to grief."""
 
 import http.client
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import ClassVar, Literal, Self
@@ -16,11 +17,22 @@ Grief = Literal["hangs", "breaks", "answers 500", "kills"]
 #: Longer than any call may take.
 HANGS_SECONDS = 30.0
 
-PASSED_ON = ("Authorization", "Date", "X-GCS-ServerMetaInfo", "Content-Type")
+PASSED_ON = ("Authorization", "Date", "X-GCS-ServerMetaInfo", "X-GCS-Idempotence-Key", "Content-Type")
+ANSWERED = ("Content-Type", "Retry-After", "X-GCS-Idempotence-Request-Timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the platform's API."""
+
+    at: float  # wall clock, seconds since 1970
+    merchant_id: str
+    payment_id: str  # canonical
+    moves_money: bool
 
 
 class PlatformProxy:
-    """Passes everything on as it came, but for the payments in ``grief``.
+    """Passes everything on as it came, but for the payments in ``grief``; nothing at all while ``away``.
 
     Args:
         port: where it listens.
@@ -29,7 +41,9 @@ class PlatformProxy:
 
     def __init__(self, port: int, target: str):
         self.grief: dict[str, Grief] = {}
+        self.away: Grief | None = None
         self.seen: Counter[Grief] = Counter()
+        self.calls: list[Call] = []
         handler = type("Handler", (_Handler,), {"proxy": self, "target": urlsplit(target).netloc})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
@@ -50,24 +64,35 @@ class _Handler(BaseHTTPRequestHandler):
     target: ClassVar[str]
 
     def do_GET(self) -> None:
-        grief = next((grief for payment, grief in self.proxy.grief.items() if f"/{payment}" in self.path), None)
+        self._meet(b"")
+
+    def do_POST(self) -> None:
+        self._meet(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+
+    def _meet(self, body: bytes) -> None:
+        _, _, merchant_id, _, payment_id, *_ = [*self.path.partition("?")[0].split("/"), "", ""]
+        self.proxy.calls.append(Call(time.time(), merchant_id, payment_id.split("_")[0], self.command == "POST"))
+        of_payment = next((grief for payment, grief in self.proxy.grief.items() if f"/{payment}" in self.path), None)
+        grief = self.proxy.away or of_payment
         if grief is None:
-            self._pass_on()
+            self._pass_on(body)
             return
         self.proxy.seen[grief] += 1
         self.close_connection = True
         if grief == "hangs":
             time.sleep(HANGS_SECONDS)
         elif grief == "answers 500":
-            self._answer(500, "text/html", b"<h1>Internal Server Error</h1>")
+            self._answer(500, {"Content-Type": "text/html"}, b"<h1>Internal Server Error</h1>")
         elif grief == "kills":
             callers.kill(self.client_address)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, body: bytes) -> None:
         line = self._line()
-        line.request("GET", self.path, headers={name: self.headers[name] for name in PASSED_ON if name in self.headers})
+        headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
+        line.request(self.command, self.path, body=body or None, headers=headers)
         answer = line.getresponse()
-        self._answer(answer.status, answer.headers["Content-Type"] or "", answer.read())
+        kept = {name: answer.headers[name] for name in ANSWERED if name in answer.headers}
+        self._answer(answer.status, kept, answer.read())
 
     def _line(self) -> http.client.HTTPConnection:
         # One for each of payhook's own connections, and kept as long as that.
@@ -75,9 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._kept = http.client.HTTPConnection(self.target, timeout=HANGS_SECONDS)
         return self._kept
 
-    def _answer(self, status: int, kind: str, content: bytes) -> None:
+    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -92,3 +92,24 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The value that this share (of 100) of them did not exceed; NaN of none."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(len(ranked) * share / 100) - 1)] if ranked else math.nan
+
+
+def over_rate(moments: Iterable[tuple[float, int]], rate: float) -> float:
+    """How many requests the fullest window of any length has beyond its rate: the burst that there was.
+
+    Args:
+        moments: when requests were made, in seconds, and how many.
+        rate: as many a second.
+    """
+    made, lowest, most = 0, math.inf, 0.0
+    for at, count in sorted(moments):
+        lowest = min(lowest, made - rate * at)
+        made += count
+        most = max(most, made - rate * at - lowest)
+    return most
+
+
+def fullest(moments: Sequence[float], seconds: float) -> int:
+    """The most of them that lie within so many seconds."""
+    ranked = sorted(moments)
+    return max((bisect_right(ranked, at + seconds) - number for number, at in enumerate(ranked)), default=0)

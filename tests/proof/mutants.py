@@ -254,6 +254,31 @@ MUTANTS = (
         "knows one of the platform's three ways to say that a request still runs",
         "tests/worker/gateways/test_errors.py::test_every_ending_has_a_name",
     ),
+    Mutant(
+        "a-budget-for-each-process",
+        "gives each process the merchant's whole budget of requests instead of a part of one that they share",
+        "tests/worker/traffic/test_budget.py::test_threads_and_processes_together_keep_it",
+    ),
+    Mutant(
+        "one-payment-opens-the-circuit",
+        "counts failed looks, not payments, so that one payment that always fails stops its whole merchant",
+        "tests/worker/traffic/test_circuit.py::test_one_payment_that_always_fails_opens_none",
+    ),
+    Mutant(
+        "everybody-tries",
+        "lets everybody try at once when the platform may be asked again",
+        "tests/worker/traffic/test_circuit.py::test_one_at_a_time_may_try",
+    ),
+    Mutant(
+        "turns-paid-for-twice",
+        "has a payment whose turn has come queue up for another one",
+        "tests/worker/test_turns.py::test_a_payment_waits_for_its_turn_and_pays_for_it_once",
+    ),
+    Mutant(
+        "polls-of-a-night-ring-first",
+        "rings for polls of a merchant that is behind already, so that its events wait behind them",
+        "tests/worker/test_rescue.py::test_polls_of_a_merchant_that_is_behind_stay_due",
+    ),
 )
 
 

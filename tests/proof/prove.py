@@ -1,6 +1,6 @@
 """`make prove`: the proofs in full, then every mutant; ends 0 when all hold, and writes docs/proof.md.
 
-`--only money` proves a part of it again, and writes that part.
+`--only money` (or `operator`) proves a part of it again, and writes that part.
 """
 
 import argparse
@@ -25,6 +25,13 @@ PARTS = {
         "tests/worker/test_money",
         "tests/worker/test_sending",
         "tests/worker/test_settlement",
+    ),
+    "operator": (
+        "tests/end_to_end/test_no_webhooks",
+        "tests/end_to_end/test_platform_troubles",
+        "tests/worker/test_rescue",
+        "tests/worker/test_turns",
+        "tests/worker/traffic/",
     ),
 }
 
@@ -55,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     names = [mutant.name for mutant in MUTANTS]
     told = "only this one, and no proof in full; nothing is written"
     parser.add_argument("--mutant", action="append", choices=names, metavar="NAME", help=told)
-    told = "only the proofs of money moved, and their mutants; the rest of the page stays"
+    told = "only the proofs of this part, and their mutants; the rest of the page stays"
     parser.add_argument("--only", choices=sorted(PARTS), help=told)
     return parser.parse_args()
 

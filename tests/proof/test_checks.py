@@ -106,3 +106,19 @@ def test_threads_and_processes_share_a_history(tmp_path: Path) -> None:
         (first if number % 2 else second).note("platform", "ok", checks.WEBHOOK, f"body-{number}")
 
     assert len(checks.acknowledged(first.lines())) == 50
+
+
+def test_the_burst_is_what_the_fullest_window_has_beyond_its_rate() -> None:
+    """Ten at once, then two a second; however long nothing was asked before, or where the window begins."""
+    burst = [(100.0, 4), (100.0, 6)]
+    steady = [(100.5 + 0.5 * number, 1) for number in range(20)]
+
+    assert checks.over_rate([*reversed(steady), *burst, (1.0, 1)], 2.0) == pytest.approx(10)
+    assert checks.over_rate(steady, 2.0) == pytest.approx(1)
+    assert checks.over_rate([], 2.0) == 0
+
+
+def test_the_fullest_second_may_begin_anywhere() -> None:
+    """Not only where the clock's seconds do."""
+    assert checks.fullest([3.9, 0.0, 4.1, 4.2, 5.5], 1.0) == 3
+    assert checks.fullest([], 1.0) == 0

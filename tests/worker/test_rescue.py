@@ -5,16 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from tests.worker.conftest import MERCHANT, Deliver, FakePlatform, Paper, settings_of
 from worker import reports
 from worker.database import Database, now, seconds_from_now
-from worker.models import Fact, Operation, Payment, WebhookEvent
+from worker.models import BUDGET_FACT, Fact, Operation, Payment, WebhookEvent
 from worker.reconciliation import Reconciler
 from worker.reconciliation.claims import claim_for_event
-from worker.rescue import Due, sweep
+from worker.rescue import BEHIND_SECONDS, Due, sweep
 from worker.settings import Settings
+from worker.traffic.budget import BURST_SECONDS, SHARES, Budget, Lane
 
 OURS = frozenset([MERCHANT])
 
@@ -293,3 +294,41 @@ def test_whatever_is_lost_is_found(
 
     assert [paper.event(key).outcome for key in keys] == ["reconciled"] * rows
     assert len(platform.looks) == rows
+
+
+def test_polls_of_a_merchant_that_is_behind_stay_due(database: Database, settings: Settings, paper: Paper) -> None:
+    """What was asked for is rung for; what is due for a poll waits, due as it was, and comes the longest due first."""
+    store_due(database, 6)
+    payments = paper.payments()
+    polls, asked_for = payments[:4], payments[4:]
+    with database.transaction() as connection:
+        for number, poll in enumerate(polls):
+            due = {"due_at": seconds_from_now(-10.0 - number), "applied": 1}
+            connection.execute(update(Payment).where(Payment.payment_key == poll.payment_key).values(**due))
+        connection.execute(
+            update(Payment).where(Payment.payment_key == payments[0].payment_key).values(merchant_id="globex")
+        )
+    take_slots(database, settings, seconds=BEHIND_SECONDS + 5)
+
+    behind = sweep(database, settings.sweep_limit)
+    left = paper.payments()[1:4]
+    free_slots(database)
+    first, then = sweep(database, 2), sweep(database, 2)
+
+    assert sorted(behind.payment_keys) == [polls[0].payment_key, *(payment.payment_key for payment in asked_for)]
+    assert all((paper.due_in(payment) or 0) < -10 for payment in left)
+    assert all((payment.wanted, payment.rings) == (1, 0) for payment in left)
+    assert sorted(first.payment_keys) == [polls[2].payment_key, polls[3].payment_key]
+    assert then.payment_keys == [polls[1].payment_key]
+
+
+def take_slots(database: Database, settings: Settings, *, seconds: float) -> None:
+    """As if looks had taken the merchant's slots for so long ahead."""
+    calls = settings.budget_per_second * SHARES[Lane.LOOKS] * (seconds + BURST_SECONDS)
+    Budget(database, settings.budget_per_second).reserve(MERCHANT, Lane.LOOKS, int(calls))
+
+
+def free_slots(database: Database) -> None:
+    """As if that time were over."""
+    with database.transaction() as connection:
+        connection.execute(delete(Fact).where(Fact.name == f"{BUDGET_FACT}{MERCHANT}"))

@@ -38,7 +38,7 @@ from worker.reconciliation.records import Failed
 from worker.reconciliation.telling import telling
 from worker.reconciliation.writing import Written, write_insistently
 from worker.settings import Settings
-from worker.traffic import NOW, Traffic, Turn
+from worker.traffic import Traffic, Turn
 
 log = structlog.get_logger("payhook.reconciliation")
 
@@ -126,14 +126,13 @@ class Reconciler:
             return self._failed(claim, TryAgain(f"a fault of payhook: {type(error).__name__}"))
 
     def _turn(self, claim: Claim) -> Turn:
-        if turns.has_come(claim.payment):
-            return NOW
-
         def for_operation() -> bool:
             with self._database.reading() as connection:
                 return turns.serves_operation(connection, claim.payment)
 
-        return self._traffic.turn(claim.payment.merchant_id, turns.calls_of(claim.payment), for_operation=for_operation)
+        # A turn that was waited for is not paid for twice; whether the platform is asked at all may have changed since.
+        calls = 0 if turns.has_come(claim.payment) else turns.calls_of(claim.payment)
+        return self._traffic.turn(claim.payment.merchant_id, calls, for_operation=for_operation)
 
     def _wait(self, claim: Claim, turn: Turn) -> Follow | None:
         def write(connection: Connection) -> bool:

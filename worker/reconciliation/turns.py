@@ -15,12 +15,22 @@ SOON = 0.2
 KEPT = timedelta(seconds=10)
 
 
+#: What a look takes at most.
+MOST_CALLS = 4
+
+
 def calls_of(payment: Row[Any]) -> int:
-    """How many requests a look at a payment will take, going by how it stood at the last one."""
+    """How many requests a look at a payment will take, going by how it stood at the last one.
+
+    A first look is given the most: what it does not need it gives back, but thousands that wait for their turns could
+    not be put off any more if each then took more than was thought.
+    """
     state = PaymentState(payment.state)
-    if payment.refreshed_at is None or not lists_are_read(state, payment.status_code):
+    if payment.refreshed_at is None:
+        return MOST_CALLS
+    if not lists_are_read(state, payment.status_code):
         return 1
-    return 3 if state is PaymentState.AUTHORISED else 4
+    return 3 if state is PaymentState.AUTHORISED else MOST_CALLS
 
 
 def has_come(payment: Row[Any]) -> bool:

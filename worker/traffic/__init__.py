@@ -48,12 +48,14 @@ class Traffic:
 
         Args:
             merchant_id: whose platform.
-            calls: how many requests, as far as is known.
+            calls: how many requests, as far as is known; none when their turn was taken before and has come.
             for_operation: whether they serve an operation, which goes first; asked only when it matters.
         """
         shut = self._circuits.shut(merchant_id)
         if shut is not None:
             return Turn(shut.seconds + random.uniform(0, SPREAD_SECONDS), shut.why)  # noqa: S311 - spreads load
+        if not calls:
+            return NOW
         seconds = self._budget.reserve(merchant_id, Lane.LOOKS, calls)
         if seconds > 0 and for_operation():
             self._budget.settle(merchant_id, Lane.LOOKS, -calls)
@@ -64,7 +66,7 @@ class Traffic:
         """When a request that moves money may be made."""
         shut = self._circuits.shut(merchant_id)
         if shut is not None:
-            return Turn(shut.seconds, shut.why)
+            return Turn(shut.seconds_for_few, shut.why)
         return Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1))
 
     def refresh(self) -> None:
@@ -72,9 +74,9 @@ class Traffic:
         self._circuits.refresh()
 
     def shut(self, merchant_id: str) -> Turn | None:
-        """The circuit as last learnt, without asking the database: None when it is closed, or may be tried."""
+        """What an operation waits for, as last learnt, not asking the database: None when it may be sent, or tried."""
         shut = self._circuits.known(merchant_id)
-        return None if shut is None else Turn(shut.seconds, shut.why)
+        return None if shut is None else Turn(shut.seconds_for_few, shut.why)
 
     def made(self, merchant_id: str, subject: int, error: GatewayError | None, *, calls: int = 0) -> None:
         """Say what came of requests.

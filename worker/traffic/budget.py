@@ -77,9 +77,13 @@ class Budget:
         """
         block = self._block(merchant_id, lane)
         with block.lock:
-            block.next = max(block.next, time.monotonic() - BURST_SECONDS)
+            oldest = time.monotonic() - BURST_SECONDS
+            if block.next < oldest:  # unused slots are lost, and what was overdrawn so long ago has been made up for
+                block.next, block.end = oldest, max(block.end, oldest)
             try:
-                if block.next + calls * block.interval > block.end:
+                # The last slot of a block may be that of several requests: they are made up for in the next, and
+                # nothing that was given back is lost.
+                if not block.interval or block.next + block.interval / 2 > block.end:
                     self._take(block, merchant_id, lane, calls)
             except DatabaseUnavailable:
                 return 0.0
@@ -117,7 +121,7 @@ class Budget:
             fact = held(connection, f"{BUDGET_FACT}{merchant_id}")
             at, value = fact.at.timestamp(), dict(fact.value or {})
             interval = 1 / (self._per_second * SHARES[lane] * _share(value, at))
-            overdrawn = max(block.next - block.end, 0.0) if block.interval else 0.0
+            overdrawn = max(block.next - block.end, 0.0)
             length = max(calls, _size(block, interval)) * interval + overdrawn
             start = max(value.get(lane, 0.0), at - BURST_SECONDS)
             value[lane] = start + length

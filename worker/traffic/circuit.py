@@ -40,11 +40,17 @@ class Shut:
 
     why: str
     until: float  # monotonic
+    trying: bool = False  # somebody is
 
     @property
     def seconds(self) -> float:
         """Until it may be tried."""
         return max(self.until - time.monotonic(), 0.0)
+
+    @property
+    def seconds_for_few(self) -> float:
+        """The same for those few that go first: a trial may be over long before its time is, and then they are next."""
+        return min(self.seconds, TRIAL_WAIT_SECONDS) if self.trying else self.seconds
 
 
 class Circuits:
@@ -99,7 +105,10 @@ class Circuits:
         except DatabaseUnavailable:
             return
         self._shut = {
-            row.name.removeprefix(CIRCUIT_FACT): Shut(row.value["why"], _monotonic(row.at, row.due_at)) for row in rows
+            row.name.removeprefix(CIRCUIT_FACT): Shut(
+                row.value["why"], _monotonic(row.at, row.due_at), row.value["trying"]
+            )
+            for row in rows
         }
 
     def failed(self, merchant_id: str, subject: int, error: GatewayError) -> None:
