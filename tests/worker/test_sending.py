@@ -1,15 +1,18 @@
 """An operation on its way: promised, claimed, asked for once, and what came of it written down."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from tests.worker.conftest import FakePlatform, moved, view_of
+from tests.worker.conftest import MERCHANT, FakePlatform, moved, view_of
 from tests.worker.till import PAYMENT, Till
 from worker import sending
+from worker.database import Database, seconds_from_now
 from worker.gateways.gateway import (
     CredentialsRefused,
     GatewayError,
@@ -23,10 +26,12 @@ from worker.gateways.gateway import (
     TryAgain,
 )
 from worker.lifecycle import MovementKind, MovementState
+from worker.models import Fact
 from worker.operations.ledger import Ledger
 from worker.reconciliation import STALE
 from worker.reconciliation.claims import MOST_CLAIMS
 from worker.sending import EXHAUSTED, NOTHING
+from worker.traffic.circuit import KNOWN_SECONDS
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
 PENDING, DONE, REFUSED = MovementState.PENDING, MovementState.DONE, MovementState.REFUSED
@@ -270,6 +275,28 @@ def test_a_claim_whose_time_is_over_sends_nothing(
     assert platform.sent == []
     assert till.state(key) == "planned"
     assert [attempt.outcome for attempt in till.attempts(key)] == ["not_sent"]
+
+
+def test_an_open_circuit_is_tried_with_a_look_and_never_with_money(
+    till: Till, platform: FakePlatform, database: Database
+) -> None:
+    """Once it may be tried, the operation has its payment looked at, and is sent when that has closed the circuit."""
+    key = planned(till)
+    for payment in range(5):
+        till.traffic.made(MERCHANT, payment, TryAgain("no answer"))
+
+    early = till.step(key)
+    with database.transaction() as connection:
+        connection.execute(update(Fact).where(Fact.name == f"circuit:{MERCHANT}").values(due_at=seconds_from_now(-1.0)))
+    time.sleep(KNOWN_SECONDS)
+    late = till.step(key)
+
+    assert (early.payment, late.payment is None) == (None, False)
+    assert platform.sent == []
+    assert "not asked for now" in (till.row(key).reason or "")
+    till.look()
+    till.step(key)
+    assert len(platform.sent) == 1
 
 
 # Each error, and what it says of the money.

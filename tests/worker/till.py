@@ -19,6 +19,7 @@ from worker.reconciliation.claims import want
 from worker.sending import Follow as Step
 from worker.sending import Sender
 from worker.settings import Settings
+from worker.traffic import Traffic
 
 PAYMENT = "3254564310"
 
@@ -34,8 +35,9 @@ class Till:
         policies: Sequence[Policy] = (),
     ):
         self.database, self.platform, self.settings = database, platform, settings
-        self.reconciler = Reconciler(database, {MERCHANT: platform}, settings, {MERCHANT: policies})
-        self.sender = Sender(database, {MERCHANT: platform}, settings)
+        self.traffic = Traffic(database, settings)
+        self.reconciler = Reconciler(database, {MERCHANT: platform}, settings, {MERCHANT: policies}, self.traffic)
+        self.sender = Sender(database, {MERCHANT: platform}, settings, self.traffic)
         self._asked = 0
 
     def ask(self, kind: MovementKind, amount: int | None = None, *, payment_id: str = PAYMENT, **given: Any) -> int:

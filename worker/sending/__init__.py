@@ -177,7 +177,7 @@ class Sender:
             return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
         shut = self._traffic.shut(ledger.payment.merchant_id)
         if shut is not None:
-            return self._put_off(connection, operation, shut)
+            return self._put_off(connection, ledger, operation, shut)
         if operation.claims >= MOST_CLAIMS:
             log.error("operation.review", operation_key=operation_key)
             move(connection, operation, OperationState.REVIEW, EXHAUSTED)
@@ -217,13 +217,15 @@ class Sender:
         connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**values))
         return NOTHING
 
-    def _put_off(self, connection: Connection, operation: Row[Any], turn: Turn) -> Follow:
-        """Until the platform may be asked again; a planned operation says what it waits for."""
+    def _put_off(self, connection: Connection, ledger: Ledger, operation: Row[Any], turn: Turn) -> Follow:
+        """Until the platform may be asked again, which a look at the payment tries; a planned operation says so."""
+        key = operation.operation_key
         values: dict[str, Any] = {"due_at": seconds_from_now(turn.seconds)}
         if operation.state == OperationState.PLANNED:
             values["reason"] = f"the platform is not asked for now: {turn.why}"
-        connection.execute(update(Operation).where(Operation.operation_key == operation.operation_key).values(**values))
-        return Follow(operations=((operation.operation_key, turn.seconds),))
+        connection.execute(update(Operation).where(Operation.operation_key == key).values(**values))
+        look = self._look(connection, ledger) if self._traffic.may_be_tried(ledger.payment.merchant_id) else NOTHING
+        return Follow(((key, turn.seconds),), look.payment)
 
     def _send(self, claim: Claim) -> Follow:
         gateway = self._gateways[claim.operation.merchant_id]

@@ -18,6 +18,9 @@ from worker.traffic.trouble import Troubles
 #: What waits for a circuit comes back spread over this, so that a platform that has just recovered is not run over.
 SPREAD_SECONDS = 4.0
 
+#: An operation asks no sooner than this whether a circuit has been closed.
+LEAST_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -51,10 +54,12 @@ class Traffic:
             calls: how many requests, as far as is known; none when their turn was taken before and has come.
             for_operation: whether they serve an operation, which goes first; asked only when it matters.
         """
+        was_open = self._circuits.known(merchant_id) is not None
         shut = self._circuits.shut(merchant_id)
         if shut is not None:
-            return Turn(shut.seconds + random.uniform(0, SPREAD_SECONDS), shut.why)  # noqa: S311 - spreads load
-        if not calls:
+            spread = random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - spreads load, guards nothing
+            return Turn(shut.seconds_for_many + spread, shut.why)
+        if was_open or not calls:  # the one look that tries has no slot to wait for: meanwhile all others wait for it
             return NOW
         seconds = self._budget.reserve(merchant_id, Lane.LOOKS, calls)
         if seconds > 0 and for_operation():
@@ -63,20 +68,25 @@ class Traffic:
         return Turn(seconds)
 
     def operation_turn(self, merchant_id: str) -> Turn:
-        """When a request that moves money may be made."""
-        shut = self._circuits.shut(merchant_id)
-        if shut is not None:
-            return Turn(shut.seconds_for_few, shut.why)
-        return Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1))
+        """When a request that moves money may be made; by the circuit as last learnt."""
+        return self.shut(merchant_id) or Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1))
 
     def refresh(self) -> None:
         """Learn of circuits that others have opened, for `shut`."""
         self._circuits.refresh()
 
     def shut(self, merchant_id: str) -> Turn | None:
-        """What an operation waits for, as last learnt, not asking the database: None when it may be sent, or tried."""
+        """What an operation waits for, as last learnt, not asking the database: None when the circuit is closed.
+
+        An open one is tried with looks only. An operation that is sent in vain would be in doubt for nothing.
+        """
         shut = self._circuits.known(merchant_id)
-        return None if shut is None else Turn(shut.seconds_for_few, shut.why)
+        return None if shut is None else Turn(max(shut.seconds_for_few, LEAST_SECONDS), shut.why)
+
+    def may_be_tried(self, merchant_id: str) -> bool:
+        """Whether an open circuit waits for a look that tries it."""
+        shut = self._circuits.known(merchant_id)
+        return shut is not None and shut.seconds <= 0
 
     def made(self, merchant_id: str, subject: int, error: GatewayError | None, *, calls: int = 0) -> None:
         """Say what came of requests.
@@ -123,4 +133,4 @@ def _in_vain(error: GatewayError) -> bool:
     return isinstance(error, TryAgain | OutcomeUnknown) and unanswered
 
 
-__all__ = ["NOW", "Traffic", "Turn"]
+__all__ = ["LEAST_SECONDS", "NOW", "SPREAD_SECONDS", "Traffic", "Turn"]

@@ -30,8 +30,8 @@ KNOWN_SECONDS = 1.0
 #: The one request that tries may take this long, until another may.
 TRIAL_SECONDS = 20.0
 
-#: Whoever comes during a trial asks again after this.
-TRIAL_WAIT_SECONDS = 1.0
+#: Whoever comes during a trial asks again after this: those that are few, and those that are many.
+TRIAL_WAIT_SECONDS, MANY_WAIT_SECONDS = 1.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ class Shut:
         return max(self.until - time.monotonic(), 0.0)
 
     @property
+    def seconds_for_many(self) -> float:
+        """The same for looks: a trial may be over long before its time is, and may also take all of it."""
+        return min(self.seconds, MANY_WAIT_SECONDS) if self.trying else self.seconds
+
+    @property
     def seconds_for_few(self) -> float:
-        """The same for those few that go first: a trial may be over long before its time is, and then they are next."""
+        """The same for operations, which go first once it is over."""
         return min(self.seconds, TRIAL_WAIT_SECONDS) if self.trying else self.seconds
 
 
@@ -89,9 +94,8 @@ class Circuits:
         return Shut(known.why, time.monotonic() + TRIAL_WAIT_SECONDS) if merchant_id in self._shut else None
 
     def known(self, merchant_id: str) -> Shut | None:
-        """The same as last learnt: nothing is asked of the database, and nobody is let through."""
-        known = self._shut.get(merchant_id)
-        return known if known is not None and known.seconds > 0 else None
+        """The circuit as last learnt, while it is open: nothing is asked of the database, and nobody is let through."""
+        return self._shut.get(merchant_id)
 
     def refresh(self, *, anyway: bool = False) -> None:
         """Learn what others have opened and closed, if that was not done just now."""

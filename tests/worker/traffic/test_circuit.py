@@ -13,7 +13,7 @@ from tests.worker.conftest import settings_of
 from worker.database import Database, now, seconds_from_now
 from worker.gateways.gateway import CredentialsRefused, GatewayError, OutcomeUnknown, PaymentUnknown, SlowDown, TryAgain
 from worker.models import CIRCUIT_FACT, Fact
-from worker.traffic import NOW, Traffic, circuit
+from worker.traffic import LEAST_SECONDS, NOW, SPREAD_SECONDS, Traffic, circuit
 from worker.traffic.circuit import Circuits
 
 MERCHANT, FACT = "acme", f"{CIRCUIT_FACT}acme"
@@ -140,7 +140,7 @@ def test_one_at_a_time_may_try(database: Database) -> None:
 
 
 def test_during_a_trial_operations_ask_again_soon(database: Database) -> None:
-    """It may be over in a moment, and they are few; looks wait until its time is over, for they are many."""
+    """It may be over in a moment, and they are few; looks wait longer, for they are many, and not for all its time."""
     opened(database)
     pass_time(database)
     traffic, other = Traffic(database, settings_of()), Traffic(database, settings_of())
@@ -152,7 +152,31 @@ def test_during_a_trial_operations_ask_again_soon(database: Database) -> None:
 
     assert all(turn is not None and turn.why and 0 < turn.seconds <= circuit.TRIAL_WAIT_SECONDS for turn in waits)
     assert look.why
-    assert look.seconds > circuit.TRIAL_SECONDS - 5
+    assert 0 <= look.seconds - circuit.MANY_WAIT_SECONDS <= SPREAD_SECONDS
+
+
+def test_no_slot_is_needed_to_try(database: Database) -> None:
+    """Put back for its turn, the look would leave the trial untried for all of its time."""
+    opened(database)
+    pass_time(database)
+    traffic = Traffic(database, settings_of(budget_per_second=0.1))
+    traffic.refresh()
+
+    assert traffic.turn(MERCHANT, 400, for_operation=lambda: False) == NOW
+
+
+def test_an_operation_tries_nothing(database: Database) -> None:
+    """Sent in vain, it would be in doubt for nothing: it waits for a look, which may try from now on."""
+    opened(database)
+    pass_time(database)
+    traffic = Traffic(database, settings_of())
+    traffic.refresh()
+
+    waits = traffic.operation_turn(MERCHANT)
+
+    assert (waits.seconds, bool(waits.why)) == (LEAST_SECONDS, True)
+    assert traffic.may_be_tried(MERCHANT)
+    assert traffic.turn(MERCHANT, 1, for_operation=lambda: True) == NOW
 
 
 def test_each_trial_in_vain_doubles_the_wait_up_to_the_longest(database: Database) -> None:
