@@ -65,6 +65,8 @@ def fill(database: Database) -> None:
         connection.execute(insert(Fact).values(name=SWEEP_FACT, value={"at": (at - minute).isoformat()}))
         connection.execute(insert(Fact).values(name=f"{CIRCUIT_FACT}acme", value=away, due_at=at))
         connection.execute(insert(Fact).values(name=f"{JOB_FACT}webhooks", value={"merchants": {"acme": silent}}))
+        sample = {"at": at.isoformat(), "compared": 200, "different": 3}
+        connection.execute(insert(Fact).values(name=f"{JOB_FACT}drift", value={"last": sample}))
 
 
 def test_the_gauges_tell_what_is_in_the_database(database: Database) -> None:
@@ -85,6 +87,7 @@ def test_the_gauges_tell_what_is_in_the_database(database: Database) -> None:
     assert told["payhook_budget_share", "acme"] == 1
     assert told["payhook_webhooks_silence_seconds", "acme"] == pytest.approx(60, abs=10)
     assert told["payhook_webhooks_missed", "acme"] == 1
+    assert told["payhook_drift_different",] == 3
     assert {gauge.name for gauge in GAUGES} <= {name for name, *_ in told}
 
 

@@ -36,7 +36,7 @@ def database(
     database = open_database(load_settings(), threads=2, seconds=5)
     for number, days in enumerate((500.0, 100.0, 1.0)):
         body = event_body(id=f"event-{number}")
-        (key,) = inbox.keep(database, body, "k", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+        (key,) = inbox.keep(database, body, "k", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0).due
         at = seconds_from_now(-days * 86400)
         done = {"received_at": at, "done_at": at, "due_at": None, "outcome": "reconciled"}
         with database.transaction() as connection:

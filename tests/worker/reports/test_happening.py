@@ -175,9 +175,8 @@ def test_nothing_is_missed_and_nothing_told_twice_while_many_write(postgres: Dat
     def write(writer: int) -> None:
         for number in range(25):
             body = body_of(str(writer), number=1000 * writer + number)
-            stored.extend(
-                inbox.keep(postgres, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
-            )
+            kept = inbox.keep(postgres, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+            stored.extend(kept.event_keys)
             with postgres.transaction() as connection:
                 journal.write(connection, "payment", f"acme/{writer}", before=None, after="captured", why=str(number))
                 connection.exec_driver_sql(f"SELECT pg_sleep({writer / 1000})")

@@ -105,7 +105,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep(database: Database, body: bytes) -> list[int]:
-    return inbox.keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0)
+    return inbox.keep(database, body, "key-1", key_merchant_id=None, merchant_ids=None, ring_seconds=5.0).due
 
 
 def array_of(*payment_ids: str, number: int = 1) -> bytes:
