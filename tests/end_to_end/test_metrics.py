@@ -51,6 +51,10 @@ def kill_a_child(process: Process) -> None:
     assert wait_for(lambda: killed not in process.children() and len(process.children()) >= len(before), 20)
 
 
+#: Of a main process and its two children, one for counters and one for histograms each, however many have died.
+MOST_FILES = 6
+
+
 def test_what_several_processes_count_is_what_was_done(start: Start, postgres_url: str, rabbitmq_url: str) -> None:
     """Webhooks, looks, calls and captures through two ingress processes and two children of a worker; each loses one
     by SIGKILL in between."""
@@ -91,7 +95,7 @@ def test_what_several_processes_count_is_what_was_done(start: Start, postgres_ur
     for earlier, later in ((first_ingress, ingress), (first_worker, worker), (ingress, again[0]), (worker, again[1])):
         counted = [key for key in earlier if key[0].endswith(("_total", "_count", "_bucket"))]
         assert [key for key in counted if later[key] < earlier[key]] == []
-    assert files[1] == files[0] == (files_of(serve), files_of(work))
+    assert all(count <= MOST_FILES for of_both in (*files, (files_of(serve), files_of(work))) for count in of_both)
     assert not [word for word in (SECRET, KEY_ID, payment_ids[0]) if word in json.dumps([str(key) for key in worker])]
     folders = folder_of(serve), folder_of(work)
     house.leave()

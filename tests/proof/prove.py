@@ -29,6 +29,7 @@ PARTS = {
     "operator": (
         "tests/end_to_end/test_no_webhooks",
         "tests/end_to_end/test_platform_troubles",
+        "tests/end_to_end/test_poison_payments",
         "tests/worker/test_rescue",
         "tests/worker/test_turns",
         "tests/worker/traffic/",
