@@ -56,7 +56,7 @@ api_endpoint = "{endpoint}"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.proof("G6")
+@pytest.mark.proof("G6", small=False)
 def test_a_minute_without_the_platform_ends_without_a_storm(
     start: Start, postgres_url: str, rabbitmq_url: str, tmp_path: Path, proof: Proof
 ) -> None:

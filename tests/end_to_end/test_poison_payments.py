@@ -57,7 +57,7 @@ class Size:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.proof("G8")
+@pytest.mark.proof("G8", small=False)
 def test_three_poison_payments_among_thousands_end_parked(
     start: Start, postgres_url: str, rabbitmq_url: str, proof: Proof
 ) -> None:
