@@ -1,6 +1,7 @@
 """A process's bounded pool of threads for platform calls, so that one slow call delays no other row."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,10 @@ log = structlog.get_logger("payhook.crew")
 #: Rows taken over beyond those being worked on: enough to keep every thread busy between two messages.
 WAITING_PER_THREAD = 2
 
+#: A row that is to be alone keeps others out for so long at most until those in hand are done, and once more while it
+#: is worked on: by then nearly every look has ended. One that hangs, there or beside it, must not stop all others.
+ALONE_SECONDS = 5.0
+
 
 class Crew:
     """Threads that each work on one row at a time.
@@ -28,8 +33,7 @@ class Crew:
         self._places = threads * (1 + WAITING_PER_THREAD)
         self._change = threading.Condition()
         self._taken = 0
-        self._asking_alone = 0
-        self._alone = False
+        self._closed_until = 0.0  # monotonic; for the sake of a row that is alone
 
     def submit(self, job: Callable[[int], None], key: int, *, alone: bool = False) -> None:
         """Hand a row over; waits while every place is taken, which is the back-pressure on the queue.
@@ -37,22 +41,25 @@ class Crew:
         Args:
             job: what to do with it.
             key: the row.
-            alone: with nothing beside it. It may be what killed its last worker, and whatever dies beside it would be
-                suspected next.
+            alone: with nothing beside it, `ALONE_SECONDS` permitting. It may be what killed its last worker, and
+                whatever dies beside it would be suspected next.
         """
         with self._change:
-            self._asking_alone += alone
-            if alone:
-                self._change.wait_for(lambda: self._taken == 0)
-            else:
-                self._change.wait_for(lambda: not (self._alone or self._asking_alone) and self._taken < self._places)
-            self._asking_alone -= alone
-            self._alone = alone
+            self._make_room(alone=alone)
             self._taken += 1
         try:
-            self._pool.submit(self._do, job, key)
+            self._pool.submit(self._do, job, key, alone)
         except RuntimeError:  # leaving: the row stays due
-            self._done()
+            self._done(alone)
+
+    def _make_room(self, *, alone: bool) -> None:
+        if alone:
+            self._closed_until = time.monotonic() + ALONE_SECONDS
+            self._change.wait_for(lambda: self._taken == 0, ALONE_SECONDS)
+            self._closed_until = time.monotonic() + ALONE_SECONDS
+            return
+        while (closed := self._closed_until - time.monotonic()) > 0 or self._taken >= self._places:
+            self._change.wait(closed if closed > 0 else None)
 
     def drain(self, seconds: float) -> bool:
         """Wait for the rows in hand, so long at most; whether all were finished. What was not stays due."""
@@ -61,7 +68,7 @@ class Crew:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return finished
 
-    def _do(self, job: Callable[[int], None], key: int) -> None:
+    def _do(self, job: Callable[[int], None], key: int, alone: bool) -> None:
         try:
             job(key)
         except DatabaseUnavailable as error:
@@ -72,10 +79,11 @@ class Crew:
             log.error("row.failed", key=key, error=type(error).__name__, where=place_of(error))
             metrics.ROWS_FAILED.labels("fault").inc()
         finally:
-            self._done()
+            self._done(alone)
 
-    def _done(self) -> None:
+    def _done(self, alone: bool) -> None:
         with self._change:
             self._taken -= 1
-            self._alone = False
+            if alone:
+                self._closed_until = 0.0
             self._change.notify_all()

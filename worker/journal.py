@@ -68,6 +68,11 @@ def write_replays(
         connection.execute(_LINE, lines)
 
 
+def payment_name(merchant_id: str, payment_id: str) -> str:
+    """A payment as the journal's lines name it: ids are unique within a merchant."""
+    return f"{merchant_id}/{payment_id}"
+
+
 def printable(given: object) -> str:
     """What somebody gave for a name, as a journal line can hold it."""
     return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in str(given)[:64])

@@ -1,22 +1,20 @@
 """Finds what is due: rings that were lost, claims of processes that died, polls whose time has come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
 from worker.database import Database, insert_into, least, now, seconds_from_now
-from worker.models import BUDGET_FACT, JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+from worker.models import JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
+from worker.traffic.budget import merchants_behind
 
 #: A backlog is not rung again and again: a row's next ring comes after 5 s, doubling to 5 min.
 RING_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160, 300)
 
 #: The same for periodic jobs: whoever does one says when it is due next.
 JOB_AGAIN_SECONDS = 60.0
-
-
-#: A merchant whose next look is further ahead than this has enough to do.
-BEHIND_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,9 @@ class Due:
 def sweep(database: Database, limit: int) -> Due:
     """Find what is due and move its ``due_at`` on in the same statement; any number of sweeps at once is harmless.
 
-    A payment that is due with every hint answered is due for a poll: the sweep raises a hint of its own.
+    A payment that is due with every hint answered is due for a poll: the sweep raises a hint of its own. An event whose
+    payment is rung for alone is not rung for besides: one look answers both, and each of the two would keep a process
+    to itself.
 
     Args:
         database: where.
@@ -51,13 +51,16 @@ def sweep(database: Database, limit: int) -> Due:
         operations = _move_on(connection, Operation, Operation.operation_key, limit, {})
         jobs = connection.execute(_DUE_JOBS).scalars().all()
         _beat(connection)
+    suspects = {(row.merchant_id, row.payment_id) for row in payments if row.claims > 1}
     return Due(
-        event_keys=[key for key, claims in events if claims <= 1],
-        payment_keys=[key for key, claims in payments if claims <= 1],
-        operation_keys=[key for key, claims in operations if claims <= 1],
-        events_alone=[key for key, claims in events if claims > 1],
-        payments_alone=[key for key, claims in payments if claims > 1],
-        operations_alone=[key for key, claims in operations if claims > 1],
+        event_keys=[row.key for row in events if row.claims <= 1],
+        payment_keys=[row.key for row in payments if row.claims <= 1],
+        operation_keys=[row.key for row in operations if row.claims <= 1],
+        events_alone=[
+            row.key for row in events if row.claims > 1 and (row.merchant_id, row.payment_id) not in suspects
+        ],
+        payments_alone=[row.key for row in payments if row.claims > 1],
+        operations_alone=[row.key for row in operations if row.claims > 1],
         job_keys=list(jobs),
     )
 
@@ -65,20 +68,13 @@ def sweep(database: Database, limit: int) -> Due:
 def _not_behind(connection: Connection) -> list[ColumnElement[bool]]:
     """Of a merchant whose looks wait for their turns already, only what was asked for: its polls stay due, the longest
     due first, so that an event never waits behind all of them."""
-    budgets = connection.execute(
-        select(Fact.name, Fact.value, now().label("at")).where(Fact.name.startswith(BUDGET_FACT))
-    ).all()
-    behind = [
-        row.name.removeprefix(BUDGET_FACT)
-        for row in budgets
-        if row.value.get("looks", 0.0) > row.at.timestamp() + BEHIND_SECONDS
-    ]
+    behind = merchants_behind(connection)
     return [or_(Payment.merchant_id.not_in(behind), Payment.wanted > Payment.applied)] if behind else []
 
 
 def _move_on(
     connection: Connection, table: Any, key: Any, limit: int, more: dict[str, Any], *only: ColumnElement[bool]
-) -> list[tuple[int, int]]:
+) -> Sequence[Row[Any]]:
     # A CTE is read once; a subquery may be planned as a loop, which would lock and skip anew on every turn.
     due = (
         select(key.label("key"))
@@ -89,13 +85,12 @@ def _move_on(
         .cte("due")
     )
     wait = case(dict(enumerate(RING_AGAIN_SECONDS)), value=table.rings, else_=RING_AGAIN_SECONDS[-1])
-    moved = connection.execute(
+    return connection.execute(
         update(table)
         .where(key.in_(select(due.c.key)))
         .values(due_at=seconds_from_now(wait), rings=least(table.rings + 1, len(RING_AGAIN_SECONDS)), **more)
-        .returning(key, table.claims)
-    )
-    return [(row[0], row[1]) for row in moved]
+        .returning(key.label("key"), table.claims, table.merchant_id, table.payment_id)
+    ).all()
 
 
 def _beat(connection: Connection) -> None:

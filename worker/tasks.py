@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 import structlog
 from celery import Celery, Task
 from celery.app.task import Context
-from celery.signals import setup_logging, worker_init, worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
@@ -80,6 +87,10 @@ class Station:
     @cached_property
     def upkeep(self) -> upkeep.Upkeep:
         return upkeep.Upkeep(upkeep.Tools(self.database, self.gateways, settings, self.traffic))
+
+    def get_ready(self) -> None:
+        """Make what every row needs, in one thread: several that make it at once would make it twice."""
+        _ = self.crew, self.reconciler, self.sender
 
     def look_at_event(self, event_key: int) -> None:
         with logs.in_hand(event_key=event_key):
@@ -345,6 +356,12 @@ def _show_metrics(host: str, port: int) -> None:
             f"cannot show metrics on {host}:{port} ({error.strerror}); "
             "choose another with PAYHOOK_METRICS_HOST and PAYHOOK_METRICS_PORT"
         )
+
+
+@worker_process_init.connect
+def get_ready(**_: Any) -> None:
+    """Make what a child's rows need before the first of them comes, which would wait for it; no server is asked."""
+    station.get_ready()
 
 
 @worker_ready.connect

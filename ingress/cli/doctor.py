@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ingress.cli import json_option, print_json
-from ingress.cli.tables import UNCUT, print_table
+from ingress.cli.tables import UNCUT, print_table, printable
 from worker.settings.inventory import Inventory, take_inventory
 
 if TYPE_CHECKING:
@@ -97,11 +97,6 @@ def print_check(console: Console, check: "Check", width: int) -> None:
         if number == 0:
             start = Text("  ").append(f"{finding.state:<8}", STYLES[finding.state]).append(f"{check.name:<{width}}  ")
         room = max(console.width - before, 20)
-        for row in Text(_printable(sentence)).wrap(console, room):
+        for row in Text(printable(sentence)).wrap(console, room):
             console.print(start + row)
             start = Text(" " * before)
-
-
-def _printable(text: str) -> str:
-    """What came from outside is text, not a terminal's commands."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

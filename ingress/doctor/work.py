@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from ingress.doctor.installation import Installation
 from ingress.doctor.lines import Finding, Line, failed, ok, warning
@@ -119,9 +119,8 @@ def expiring(of: Installation) -> Finding:
     if not count:
         return ok(f"none within {_span(notice)}")
     first = _read(of, lambda connection: foremost.expiring_payment(connection, notice_seconds=notice))
-    payment, told = ("PAYMENT_ID", "")
+    payment, told = _as_commands_take(first), ""
     if first is not None:
-        payment = f"{first.payment_id} --merchant {first.merchant_id}"
         told = f", the first {first.payment_id} of {first.merchant_id} at {first.expires_at:%Y-%m-%d %H:%M} UTC"
     return warning(
         f"{count} authorisations end within {_span(notice)}, or have ended{told}",
@@ -135,13 +134,12 @@ def parked(of: Installation) -> Finding:
     if not count:
         return ok("none")
     first = _read(of, foremost.parked_payment)
-    payment, told = ("PAYMENT_ID", "")
+    told = ""
     if first is not None:
-        payment = f"{first.payment_id} --merchant {first.merchant_id}"
         told = f", the newest {first.payment_id} of {first.merchant_id}: {first.problem}"
     return warning(
         f"{count} payments are looked at no more{told}",
-        f"mend that, then `payhook payments reconcile {payment}`",
+        f"mend that, then `payhook payments reconcile {_as_commands_take(first)}`",
     )
 
 
@@ -153,6 +151,10 @@ def quarantined(of: Installation) -> Finding:
     first = _read(of, foremost.quarantined_event)
     key, told = ("KEY", "") if first is None else (first.event_key, f", the newest {first.event_key}: {first.problem}")
     return warning(f"{count} events were set aside{told}", f"mend that, then `payhook events replay {key} --yes`")
+
+
+def _as_commands_take(payment: Row[Any] | None) -> str:
+    return "PAYMENT_ID" if payment is None else f"{payment.payment_id} --merchant {payment.merchant_id}"
 
 
 def _read(of: Installation, question: Callable[[Connection], Any]) -> Any:

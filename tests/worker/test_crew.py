@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from worker import crew as crew_module
 from worker.crew import WAITING_PER_THREAD, Crew
 from worker.database import DatabaseUnavailable
 
@@ -127,3 +128,80 @@ def test_a_row_that_comes_after_the_crew_has_left_is_not_waited_with() -> None:
 
     late.join(2)
     assert not late.is_alive()
+
+
+# Alone
+
+
+def test_a_row_that_is_to_be_alone_has_nothing_beside_it(release: threading.Event) -> None:
+    """It waits for the rows in hand, and those that come later wait for it."""
+    crew, order = Crew(4), []
+
+    def slowly(key: int) -> None:
+        order.append(f"{key} begins")
+        time.sleep(0.1)
+        order.append(f"{key} ends")
+
+    crew.submit(slowly, 1)
+    crew.submit(slowly, 2, alone=True)
+    crew.submit(slowly, 3)
+
+    assert crew.drain(5)
+    assert order == [f"{key} {what}" for key in (1, 2, 3) for what in ("begins", "ends")]
+
+
+def test_one_that_hangs_does_not_keep_another_from_being_tried(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is still in hand after a while is beside it after all."""
+    monkeypatch.setattr(crew_module, "ALONE_SECONDS", 0.1)
+    crew, done = Crew(2), []
+    crew.submit(lambda _: release.wait(10), 1)
+
+    crew.submit(done.append, 2, alone=True)
+
+    assert until(lambda: done == [2])
+    release.set()
+    assert crew.drain(5)
+
+
+def test_one_that_hangs_alone_does_not_stop_all_others(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while others come in beside it."""
+    monkeypatch.setattr(crew_module, "ALONE_SECONDS", 0.1)
+    crew, done = Crew(2), []
+    crew.submit(lambda _: release.wait(10), 1, alone=True)
+
+    began = time.monotonic()
+    crew.submit(done.append, 2)
+
+    assert until(lambda: done == [2])
+    assert time.monotonic() - began > 0.09
+    release.set()
+    assert crew.drain(5)
+
+
+def test_several_callers_of_a_crew_keep_to_it_too() -> None:
+    """In one process of several threads each message has a caller of its own: while a row is alone, none gets in."""
+    crew, beside, running = Crew(8), [], []
+
+    def note(key: int) -> None:
+        running.append(key)
+        time.sleep(0.005)
+        if key < 0 and len(running) > 1:
+            beside.append(list(running))
+        running.remove(key)
+
+    def call(first: int) -> None:
+        for key in range(first, first + 40):
+            crew.submit(note, -key if key % 10 == 0 else key, alone=key % 10 == 0)
+
+    callers = [threading.Thread(target=call, args=(first,)) for first in (1, 101, 201, 301)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(20)
+
+    assert crew.drain(5)
+    assert beside == []

@@ -13,9 +13,9 @@ from worker.database import Database, now, seconds_from_now
 from worker.models import BUDGET_FACT, Fact, Operation, Payment, WebhookEvent
 from worker.reconciliation import Reconciler
 from worker.reconciliation.claims import claim_for_event
-from worker.rescue import BEHIND_SECONDS, Due, sweep
+from worker.rescue import Due, sweep
 from worker.settings import Settings
-from worker.traffic.budget import BURST_SECONDS, SHARES, Budget, Lane
+from worker.traffic.budget import BEHIND_SECONDS, BURST_SECONDS, SHARES, Budget, Lane
 
 OURS = frozenset([MERCHANT])
 
@@ -120,8 +120,21 @@ def test_what_may_have_killed_its_worker_is_rung_alone(database: Database, setti
     due = sweep(database, settings.sweep_limit)
 
     assert (len(due.payment_keys), len(due.payments_alone)) == (4, 3)
-    assert (len(due.event_keys), len(due.events_alone)) == (4, 3)
-    assert len(due) == 14
+    assert len(due.event_keys) == 4
+
+
+def test_an_event_is_not_rung_for_beside_its_payment_that_is_alone(
+    database: Database, settings: Settings, paper: Paper
+) -> None:
+    """One look answers both, and two of them would keep two processes to themselves; it is rung for without it."""
+    store_due(database, 2, claims=2)
+    with database.transaction() as connection:
+        connection.execute(update(Payment).where(Payment.payment_id == "1000000001").values(due_at=None))
+
+    due = sweep(database, settings.sweep_limit)
+
+    assert due.payments_alone == [paper.payment("1000000000").payment_key]
+    assert [paper.event(key).payment_id for key in due.events_alone] == ["1000000001"]
 
 
 def test_operations_that_are_due_are_rung_for_too(database: Database, settings: Settings) -> None:

@@ -169,20 +169,18 @@ class Comparer:
         gateway = self._gateways.get(payment.merchant_id)
         if gateway is None:
             raise Refused(NOT_OURS)
-        calls, more, error = turns.calls_of(payment), 0, None
+        calls = turns.calls_of(payment)
         self._wait_for_turn(payment.merchant_id, calls)
         try:
-            view = gateway.look(payment.payment_id, seconds=self._settings.claim_seconds)
-            more = view.calls - calls
+            with self._traffic.asking(payment.merchant_id, payment.payment_key) as asked:
+                view = gateway.look(payment.payment_id, seconds=self._settings.claim_seconds)
+                asked.more = view.calls - calls
             return view
-        except GatewayError as failure:
-            error = failure
+        except GatewayError:
             raise
         except Exception as fault:  # ours: it must cost this payment's comparison, not all others'
             log.error("look.broke", payment_key=payment.payment_key, error=type(fault).__name__, where=place_of(fault))
             raise Refused(f"a fault of payhook: {type(fault).__name__}") from None
-        finally:
-            self._traffic.made(payment.merchant_id, payment.payment_key, error, calls=more)
 
     def _wait_for_turn(self, merchant_id: str, calls: int) -> None:
         if merchant_id in self.shut:

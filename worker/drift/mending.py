@@ -9,7 +9,6 @@ from worker.drift.comparing import Compared
 from worker.drift.differences import Difference
 from worker.models import Payment
 from worker.reconciliation.claims import raise_hint
-from worker.reconciliation.records import subject_id
 
 #: So many differences stand in a line of the journal.
 MOST_TOLD = 12
@@ -35,9 +34,8 @@ def mend(connection: Connection, found: Compared, gap_seconds: float, *, actor: 
         told[MOST_TOLD:] = [f"and {len(told) - MOST_TOLD} more"]
     payment_key = raise_hint(connection, payment.merchant_id, payment.payment_id, gap_seconds)
     why = f"drift: {'; '.join(told)}; it is looked at again"
-    journal.write(
-        connection, "payment", subject_id(payment), before=payment.state, after=payment.state, why=why, actor=actor
-    )
+    name, state = journal.payment_name(payment.merchant_id, payment.payment_id), payment.state
+    journal.write(connection, "payment", name, before=state, after=state, why=why, actor=actor)
     wanted = select(Payment.wanted).where(Payment.payment_key == payment_key)
     return int(connection.execute(wanted).scalar_one())
 

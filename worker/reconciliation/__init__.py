@@ -141,17 +141,11 @@ class Reconciler:
         return Follow(claim.payment.payment_key, turn.seconds) if self._write(claim, write) else None
 
     def _asked(self, claim: Claim, gateway: Gateway) -> PaymentView:
-        """Look, and say what came of it to whoever paces the looks."""
-        payment, error, calls = claim.payment, None, 0
-        try:
+        payment = claim.payment
+        with self._traffic.asking(payment.merchant_id, payment.payment_key) as asked:
             view = gateway.look(payment.payment_id, seconds=claim.seconds_left(self._settings))
-            calls = view.calls - turns.calls_of(payment)
-            return view
-        except GatewayError as failure:
-            error = failure
-            raise
-        finally:
-            self._traffic.made(payment.merchant_id, payment.payment_key, error, calls=calls)
+            asked.more = view.calls - turns.calls_of(payment)
+        return view
 
     def _seen(self, claim: Claim, view: PaymentView) -> Follow | None:
         payment_key = claim.payment.payment_key
@@ -213,9 +207,9 @@ class Reconciler:
         metrics.LOOKS.labels("stale").inc()
         times = times_of(payment) if payment.problem == STALE else 1
         if times == polling.STALE_LOOKS:
-            subject, why = records.subject_id(payment), f"anomaly: {STALE}"
+            name, state = journal.payment_name(payment.merchant_id, payment.payment_id), payment.state
             with self._database.transaction() as connection:
-                journal.write(connection, "payment", subject, before=payment.state, after=payment.state, why=why)
+                journal.write(connection, "payment", name, before=state, after=state, why=f"{journal.ANOMALY}{STALE}")
         return self._put_off(claim, Verdict(Failed(STALE, times), polling.STALE_RETRY))
 
     def _park_exhausted(self, payment: Row[Any]) -> None:

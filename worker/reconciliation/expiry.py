@@ -53,8 +53,8 @@ def tell(connection: Connection, payment: Row[Any], seen: Mapping[str, Any], set
     if payment.at < notice_at or (payment.refreshed_at is not None and payment.refreshed_at >= notice_at):
         return
     why = f"its authorisation ends about {expires_at:%Y-%m-%d %H:%M} UTC with {left} {seen['currency']} not captured"
-    subject, state = f"{payment.merchant_id}/{payment.payment_id}", seen["state"]
-    journal.write(connection, "payment", subject, before=state, after=state, why=why)
+    name, state = journal.payment_name(payment.merchant_id, payment.payment_id), seen["state"]
+    journal.write(connection, "payment", name, before=state, after=state, why=why)
     log.warning(
         "authorisation.expiring",
         payment_key=payment.payment_key,

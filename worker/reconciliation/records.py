@@ -68,7 +68,8 @@ def replace(connection: Connection, claim: Claim, view: PaymentView, settings: S
     if claim.payment.state != state or claim.payment.refreshed_at is None:
         before = claim.payment.state if claim.payment.refreshed_at else None
         why = f"the platform says {view.status_code} {view.status or ''}".rstrip()
-        journal.write(connection, "payment", subject_id(claim.payment), before=before, after=state, why=why)
+        name = journal.payment_name(claim.payment.merchant_id, claim.payment.payment_id)
+        journal.write(connection, "payment", name, before=before, after=state, why=why)
     told = {name: change for name, change in changes.items() if change[0] != change[1]}
     seconds = settings.gap_seconds if wanted > claim.payment.wanted else None
     return Replaced(state, seconds, {"status_code": view.status_code, **told}, delays)
@@ -181,8 +182,8 @@ def _parked(problem: str) -> str:
 def _note_parked(connection: Connection, payment: Row[Any], problem: str) -> None:
     metrics.PARKINGS.inc()
     log.error("payment.parked", payment_key=payment.payment_key, problem=problem)
-    state, why = payment.state, f"parked: {problem}"
-    journal.write(connection, "payment", subject_id(payment), before=state, after=state, why=why)
+    name, state = journal.payment_name(payment.merchant_id, payment.payment_id), payment.state
+    journal.write(connection, "payment", name, before=state, after=state, why=f"parked: {problem}")
 
 
 def finish_events(
@@ -198,11 +199,6 @@ def finish_events(
     given = {"of_events": event_keys, "with_outcome": outcome, "with_problem": problem}
     done: Any = connection.execute(FINISH_EVENTS, given)
     return tuple((done_at - received_at).total_seconds() for received_at, done_at in done)
-
-
-def subject_id(payment: Row[Any]) -> str:
-    """A payment as the journal names it."""
-    return f"{payment.merchant_id}/{payment.payment_id}"
 
 
 class LostClaim(Exception):

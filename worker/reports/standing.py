@@ -14,6 +14,7 @@ from worker.database import now, seconds_from_now
 from worker.lifecycle import OperationState, PaymentState
 from worker.models import BUDGET_FACT, CIRCUIT_FACT, JOB_FACT, SWEEP_FACT, Fact, Operation, Payment, WebhookEvent
 from worker.reports.foremost import unacknowledged
+from worker.traffic.budget import share_left
 
 #: The periodic job that watches for webhooks that no longer come.
 WEBHOOKS_JOB = f"{JOB_FACT}webhooks"
@@ -108,7 +109,7 @@ def standing(connection: Connection, *, notice_seconds: float) -> Standing:
         expiring=_count(connection, select(func.count()).where(Payment.state == PaymentState.AUTHORISED, expiring)),
         sweep_seconds_ago=_seconds_since(facts.get(SWEEP_FACT), at),
         circuits=tuple(_circuits(facts)),
-        slowed=dict(_slowed(facts, at)),
+        slowed=_slowed(facts, at),
         silences=tuple(_silences(facts)),
         drift=_drift(facts.get(DRIFT_JOB)),
     )
@@ -175,15 +176,13 @@ def _circuits(facts: Mapping[str, Any]) -> list[Circuit]:
     ]
 
 
-def _slowed(facts: Mapping[str, Any], at: datetime) -> list[tuple[str, float]]:
-    found = []
-    for name, row in facts.items():
-        if name.startswith(BUDGET_FACT) and row.value.get("slowed_at"):
-            minutes = min((at.timestamp() - row.value["slowed_at"]) / 60, 64)  # after a day 2**minutes is no number
-            factor = row.value["factor"] * 2**minutes
-            if factor < 1:
-                found.append((name.removeprefix(BUDGET_FACT), factor))
-    return found
+def _slowed(facts: Mapping[str, Any], at: datetime) -> dict[str, float]:
+    left = {
+        name.removeprefix(BUDGET_FACT): share_left(row.value or {}, at.timestamp())
+        for name, row in facts.items()
+        if name.startswith(BUDGET_FACT)
+    }
+    return {merchant_id: share for merchant_id, share in left.items() if share < 1}
 
 
 def _silences(facts: Mapping[str, Any]) -> list[Silence]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
+from worker.journal import payment_name
 from worker.models import Attempt, JournalEntry, Movement, Operation, Payment, WebhookEvent
 from worker.reports import lines
 from worker.reports.lines import Line
@@ -53,7 +54,7 @@ def timeline_of_payment(connection: Connection, payment: Mapping[str, Any]) -> T
         connection, select(Movement.__table__), Movement.movement_key, Movement.payment_key == payment_key
     )
     journal = [
-        *_journal(connection, "payment", [f"{merchant_id}/{payment_id}"]),
+        *_journal(connection, "payment", [payment_name(merchant_id, payment_id)]),
         *_journal(connection, "operation", [str(key) for key in operations]),
         *_journal(connection, "event", [str(row.event_key) for row in events]),
         *_journal(connection, "request", [payment_id, f"{payment_id}_0"]),

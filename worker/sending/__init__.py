@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from worker import metrics
 from worker.database import Database, now, seconds_from_now
-from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown, Receipt
+from worker.gateways.gateway import Gateway, GatewayError, Movement, NotSent, OutcomeUnknown
 from worker.lifecycle import ABSORBING, OperationState
 from worker.logs import place_of
 from worker.models import Attempt, Operation
@@ -236,7 +236,8 @@ class Sender:
             seconds = claim.seconds_left(self._settings)
             if seconds <= 0:
                 raise NotSent("nothing left: the claim's time was over before it was sent")
-            outcome: Outcome = self._asked(claim, gateway, seconds)
+            with self._traffic.asking(claim.operation.merchant_id, claim.payment_key):
+                outcome: Outcome = gateway.send(claim.order, seconds=seconds)
         except GatewayError as error:
             outcome = error
         except Exception as error:  # a fault of ours, when the request may have left
@@ -266,17 +267,6 @@ class Sender:
         if turn.seconds > LONGEST_TURN_SECONDS:
             raise NotSent("nothing left: the merchant's budget of requests is used up")
         time.sleep(turn.seconds)
-
-    def _asked(self, claim: Claim, gateway: Gateway, seconds: float) -> Movement | Receipt:
-        """Send, and say what came of it to whoever paces what is asked."""
-        error: GatewayError | None = None
-        try:
-            return gateway.send(claim.order, seconds=seconds)
-        except GatewayError as failure:
-            error = failure
-            raise
-        finally:
-            self._traffic.made(claim.operation.merchant_id, claim.payment_key, error)
 
     def _answered(self, connection: Connection, claim: Claim, outcome: Outcome, milliseconds: int) -> Follow:
         """Complete the attempt; and if the operation is still ours, write what became of it."""

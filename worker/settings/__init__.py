@@ -1,14 +1,12 @@
 """Every knob there is, its default and the reason for it; read once, at the entry of a process."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -17,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.settings.merchants import Merchant, merchants_of_file, single_merchant
-from worker.settings.sources import ENV_FILE
+from worker.settings.sources import ENV_FILE, given
 from worker.settings.values import (
     PREFIX,
     TEST_ENDPOINT,
@@ -250,21 +248,15 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        values, given = {}, _given()
+        values, named = {}, given()
         for field in SECRETS:
             name = f"{PREFIX}{field.upper()}"
-            if f"{name}_FILE" not in given:
+            if f"{name}_FILE" not in named:
                 continue
-            if name in given:
+            if name in named:
                 raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
-            values[field] = read_secret_file(f"{name}_FILE", given[f"{name}_FILE"])
+            values[field] = read_secret_file(f"{name}_FILE", named[f"{name}_FILE"].value)
         return values
-
-
-def _given() -> dict[str, str]:
-    """The variables with our prefix: the environment's before those of ``.env``."""
-    both = {**dotenv_values(ENV_FILE), **os.environ}
-    return {name.upper(): value or "" for name, value in both.items() if name.upper().startswith(PREFIX)}
 
 
 def setting_names() -> list[str]:
@@ -275,7 +267,7 @@ def setting_names() -> list[str]:
 
 def _unknown_names() -> list[str]:
     known, problems = setting_names(), []
-    for name in sorted(set(_given()) - set(known)):
+    for name in sorted(set(given()) - set(known)):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists every name"
         problems.append(f"{name} is not a setting; {hint}")

@@ -1,18 +1,16 @@
 """Every setting in force and where its value came from; what is wrong with one does not hide the others."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.settings import PREFIX, SECRETS, Settings, SettingsError, load_settings, read_secret_file
-from worker.settings.sources import ENV_FILE
+from worker.settings.sources import Given, given, of_environment
 from worker.settings.values import told
 
 #: What may be a secret and is not the address of something.
@@ -62,13 +60,13 @@ class _Parts(Settings):
 
 def take_inventory() -> Inventory:
     """Read the environment and ``.env`` as a process does at its start, and go on where it would stop."""
-    given = _given()
+    named = _named()
     problems = _problems_of_start()
     values: dict[str, Any] = {}
     wrong: set[str] = set()
     for field in Settings.model_fields:
         try:
-            value = _value(field, given)
+            value = _value(field, named)
         except (SettingsError, ValueError) as error:
             wrong.add(field)
             problems += [str(error)] if isinstance(error, SettingsError) else []
@@ -82,19 +80,15 @@ def take_inventory() -> Inventory:
             problems += told(error, PREFIX).splitlines()
             wrong |= {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]} or TIMES
     told_once = tuple(dict.fromkeys(problems))
-    entries = [_entry(field, given, settings, told_once if field in wrong else ()) for field in Settings.model_fields]
-    return Inventory((*entries, *_strangers(given, told_once)), told_once, settings, frozenset(wrong))
+    entries = [_entry(field, named, settings, told_once if field in wrong else ()) for field in Settings.model_fields]
+    return Inventory((*entries, *_strangers(named, told_once)), told_once, settings, frozenset(wrong))
 
 
-def _given() -> dict[str, tuple[str, str]]:
-    """The variables with our prefix: the value of each, and where it stands."""
+def _named() -> dict[str, Given]:
     try:
-        file = dotenv_values(ENV_FILE)
+        return given()
     except UnicodeDecodeError:  # one of the problems of a start
-        file = {}
-    found = {name.upper(): (value or "", ENV_FILE) for name, value in file.items()}
-    found |= {name.upper(): (value, "environment") for name, value in os.environ.items()}
-    return {name: place for name, place in found.items() if name.startswith(PREFIX)}
+        return of_environment()
 
 
 def _problems_of_start() -> list[str]:
@@ -105,24 +99,24 @@ def _problems_of_start() -> list[str]:
     return []
 
 
-def _value(field: str, given: Mapping[str, tuple[str, str]]) -> Any:
+def _value(field: str, named: Mapping[str, Given]) -> Any:
     """What was given for a setting, as pydantic is to read it; None for nothing."""
     name = f"{PREFIX}{field.upper()}"
-    if field in SECRETS and f"{name}_FILE" in given:
-        if name in given:
+    if field in SECRETS and f"{name}_FILE" in named:
+        if name in named:
             raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
-        return read_secret_file(f"{name}_FILE", given[f"{name}_FILE"][0])
-    if name not in given:
+        return read_secret_file(f"{name}_FILE", named[f"{name}_FILE"].value)
+    if name not in named:
         return None
-    text = given[name][0]
+    text = named[name].value
     return json.loads(text) if isinstance(Settings.model_fields[field].default, (tuple, dict)) else text
 
 
-def _entry(field: str, given: Mapping[str, tuple[str, str]], settings: Settings, problems: tuple[str, ...]) -> Entry:
+def _entry(field: str, named: Mapping[str, Given], settings: Settings, problems: tuple[str, ...]) -> Entry:
     name = f"{PREFIX}{field.upper()}"
-    origin = given[name][1] if name in given else DEFAULT
-    if f"{name}_FILE" in given:
-        origin = f"{given[f'{name}_FILE'][1]}, {name}_FILE"
+    origin: str = named[name].source if name in named else DEFAULT
+    if f"{name}_FILE" in named:
+        origin = f"{named[f'{name}_FILE'].source}, {name}_FILE"
     if not problems:
         return Entry(name, _shown(field, getattr(settings, field)), origin, None)
     own = [problem for problem in problems if problem.startswith((f"{name}:", f"{name} ", f"{name}_FILE:"))]
@@ -130,13 +124,13 @@ def _entry(field: str, given: Mapping[str, tuple[str, str]], settings: Settings,
     return Entry(name, "not usable", origin, "; ".join(own or others) or "it cannot be read")
 
 
-def _strangers(given: Mapping[str, tuple[str, str]], problems: tuple[str, ...]) -> list[Entry]:
+def _strangers(named: Mapping[str, Given], problems: tuple[str, ...]) -> list[Entry]:
     """Names that are no setting; their values may be secrets that were meant for one."""
     return [
-        Entry(name, "not usable", given[name][1], problem)
+        Entry(name, "not usable", named[name].source, problem)
         for problem in problems
         for name, is_none, _ in [problem.partition(" is not a setting")]
-        if is_none and name in given
+        if is_none and name in named
     ]
 
 

@@ -1,8 +1,8 @@
-"""Where each setting of this process came from; never what it says."""
+"""What this process is given of our settings, and by what."""
 
 import os
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import structlog
 from dotenv import dotenv_values
@@ -17,19 +17,35 @@ ENV_FILE = ".env"
 Source = Literal["environment", ".env"]
 
 
-def sources() -> dict[str, Source]:
-    """Every name with our prefix that is given, and by what: the environment goes before ``.env``."""
-    of_file: dict[str, Source] = dict.fromkeys(_ours(dotenv_values(ENV_FILE)), ".env")
-    of_environment: dict[str, Source] = dict.fromkeys(_ours(os.environ), "environment")
-    return dict(sorted({**of_file, **of_environment}.items()))
+class Given(NamedTuple):
+    """A setting as somebody wrote it down."""
+
+    value: str
+    source: Source
+
+
+def given() -> dict[str, Given]:
+    """Every name with our prefix that is given: the environment's before those of ``.env``.
+
+    Raises:
+        UnicodeDecodeError: ``.env`` is not text.
+    """
+    return _ours(dotenv_values(ENV_FILE), ".env") | of_environment()
+
+
+def of_environment() -> dict[str, Given]:
+    """Those that the environment gives."""
+    return _ours(os.environ, "environment")
 
 
 def tell_settings() -> None:
-    """What a process was started with, for whoever asks later what was changed when."""
-    log.info("settings.read", security=True, given=sources())
+    """What a process was started with, for whoever asks later what was changed when; never what a setting says."""
+    log.info("settings.read", security=True, given={name: one.source for name, one in sorted(given().items())})
     if tracing.is_wanted() and not tracing.is_on:
         log.warning("tracing.missing", told="install payhook[tracing]")
 
 
-def _ours(names: Iterable[str]) -> list[str]:
-    return [name.upper() for name in names if name.upper().startswith(PREFIX)]
+def _ours(values: Mapping[str, str | None], source: Source) -> dict[str, Given]:
+    return {
+        name.upper(): Given(value or "", source) for name, value in values.items() if name.upper().startswith(PREFIX)
+    }

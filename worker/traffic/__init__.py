@@ -4,8 +4,8 @@ Neither guards money. They guard the platform's patience, and one merchant's pay
 """
 
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from worker.database import Database, DatabaseUnavailable
@@ -31,6 +31,13 @@ class Turn:
 
 
 NOW = Turn(0.0)
+
+
+@dataclass
+class Asked:
+    """What becomes known of requests while they are made."""
+
+    more: int = 0  # than a turn was asked for; fewer when negative
 
 
 class Traffic:
@@ -87,6 +94,21 @@ class Traffic:
         """Whether an open circuit waits for a look that tries it."""
         shut = self._circuits.known(merchant_id)
         return shut is not None and shut.seconds <= 0
+
+    @contextmanager
+    def asking(self, merchant_id: str, subject: int) -> Iterator[Asked]:
+        """Ask within it: how the block ends says what came of the requests, as `made` is told.
+
+        A fault of ours within it says nothing of the platform, so nothing is learnt of it.
+        """
+        asked = Asked()
+        try:
+            yield asked
+        except GatewayError as error:
+            self.made(merchant_id, subject, error, calls=asked.more)
+            raise
+        else:
+            self.made(merchant_id, subject, None, calls=asked.more)
 
     def made(self, merchant_id: str, subject: int, error: GatewayError | None, *, calls: int = 0) -> None:
         """Say what came of requests.

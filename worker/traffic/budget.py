@@ -8,13 +8,15 @@ import enum
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection, select
 
-from worker.database import Database, DatabaseUnavailable
-from worker.models import BUDGET_FACT
+from worker.database import Database, DatabaseUnavailable, now
+from worker.models import BUDGET_FACT, Fact
 from worker.traffic.facts import held, keep
 
 log = structlog.get_logger("payhook.traffic")
@@ -32,6 +34,10 @@ DOUBLING_SECONDS = 60.0
 
 #: Requests that were under way together are refused together: they count as one answer.
 SLOWED_ONCE_SECONDS = 2.0
+
+
+#: A merchant whose next look is further ahead than this has enough to do.
+BEHIND_SECONDS = 5.0
 
 
 class Lane(enum.StrEnum):
@@ -104,7 +110,7 @@ class Budget:
             at, value = fact.at.timestamp(), dict(fact.value or {})
             if at - (value.get("slowed_at") or 0.0) < SLOWED_ONCE_SECONDS:
                 return
-            value.update(factor=max(_share(value, at) / 2, LEAST_SHARE), slowed_at=at)
+            value.update(factor=max(share_left(value, at) / 2, LEAST_SHARE), slowed_at=at)
             keep(connection, f"{BUDGET_FACT}{merchant_id}", value=value)
         log.warning("budget.halved", merchant_id=merchant_id, share=round(value["factor"], 3))
         for lane in Lane:
@@ -120,7 +126,7 @@ class Budget:
         with self._database.transaction() as connection:
             fact = held(connection, f"{BUDGET_FACT}{merchant_id}")
             at, value = fact.at.timestamp(), dict(fact.value or {})
-            interval = 1 / (self._per_second * SHARES[lane] * _share(value, at))
+            interval = 1 / (self._per_second * SHARES[lane] * share_left(value, at))
             overdrawn = max(block.next - block.end, 0.0)
             length = max(calls, _size(block, interval)) * interval + overdrawn
             start = max(value.get(lane, 0.0), at - BURST_SECONDS)
@@ -139,9 +145,26 @@ def _size(block: _Block, interval: float) -> int:
     return block.size
 
 
-def _share(value: dict[str, Any], at: float) -> float:
-    """How much of the budget is left, so long after the last 429."""
+def share_left(value: Mapping[str, Any], at: float) -> float:
+    """How much of a budget is left, so long after the last 429; 1.0 is all of it.
+
+    Args:
+        value: the budget's fact.
+        at: now, in seconds since 1970.
+    """
     if not value.get("slowed_at"):
         return 1.0
     doublings = min((at - value["slowed_at"]) / DOUBLING_SECONDS, 64.0)
     return min(float(value["factor"] * 2.0**doublings), 1.0)
+
+
+def merchants_behind(connection: Connection) -> list[str]:
+    """Those whose looks wait for their turns already."""
+    budgets = connection.execute(
+        select(Fact.name, Fact.value, now().label("at")).where(Fact.name.startswith(BUDGET_FACT))
+    )
+    return [
+        row.name.removeprefix(BUDGET_FACT)
+        for row in budgets
+        if row.value.get(Lane.LOOKS, 0.0) > row.at.timestamp() + BEHIND_SECONDS
+    ]

@@ -9,7 +9,9 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ingress.cli.tables import printable
 from worker.drift import Compared, Difference, Verdict, counted
+from worker.journal import payment_name
 
 
 class Screen:
@@ -61,11 +63,10 @@ class Screen:
         """A line; what came from outside cannot command the terminal."""
         if self._silent:
             return
-        line = "".join(sign if sign.isprintable() else "?" for sign in line)
         if self._bar is None:
-            click.echo(line)
+            click.echo(printable(line))
         else:
-            self._bar.console.print(Text(line), soft_wrap=True)
+            self._bar.console.print(Text(printable(line)), soft_wrap=True)
 
     @property
     def asked(self) -> int:
@@ -108,7 +109,7 @@ class Screen:
 
 def name_of(one: Compared) -> str:
     """A payment as the journal names it too."""
-    return f"{one.payment.merchant_id}/{one.payment.payment_id}"
+    return payment_name(one.payment.merchant_id, one.payment.payment_id)
 
 
 def told(difference: Difference) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -265,3 +266,22 @@ def test_without_the_database_everybody_is_let_through(nowhere: Database) -> Non
 
     assert turns == {NOW}
     assert traffic.operation_turn("acme") == NOW
+
+
+def test_a_fault_of_ours_says_nothing_of_the_platform(database: Database) -> None:
+    """It neither counts against it nor for it: four failures before it and one after are five in a row."""
+    traffic = Traffic(database, settings_of())
+
+    for payment in range(4):
+        ask(traffic, payment, AWAY)
+    ask(traffic, 4, ZeroDivisionError())
+    after_four = traffic.turn(MERCHANT, 1, for_operation=lambda: False)
+    ask(traffic, 5, AWAY)
+
+    assert after_four.why is None
+    assert traffic.turn(MERCHANT, 1, for_operation=lambda: False).why is not None
+
+
+def ask(traffic: Traffic, payment: int, error: Exception) -> None:
+    with suppress(type(error)), traffic.asking(MERCHANT, payment):
+        raise error
