@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from worker import reports
+from worker.lifecycle import OperationState
+from worker.reports import foremost
 from worker.reports.events import WantedEvents, event, events
 from worker.reports.happening import Happening
 from worker.reports.operations import Wanted, operations, story
@@ -36,6 +38,9 @@ class Sample:
         today = datetime.now(UTC)
         return cls(**row._mapping, since=today - timedelta(days=1), long_ago=today - timedelta(days=600))
 
+
+#: An authorisation that ends within this is expiring: the setting's default.
+NOTICE_SECONDS = 172800.0
 
 _HALFWAY = """
 SELECT operations.merchant_id, operations.payment_id, merchant_reference AS reference, source, request_id,
@@ -113,10 +118,22 @@ def _show_event(connection: Connection, sample: Sample) -> object:
     return timeline_of_event(connection, event(connection, sample.event_key))
 
 
+#: What the doctor asks beside where everything stands: of each kind of trouble the row to begin with.
+_FOREMOST: Mapping[str, Question] = {
+    "overdue": lambda connection, _: foremost.seconds_overdue(connection),
+    "unknown outcome": lambda connection, _: foremost.operation_in(connection, OperationState.UNKNOWN),
+    "review": lambda connection, _: foremost.operation_in(connection, OperationState.REVIEW),
+    "anomalies": lambda connection, _: foremost.anomaly(connection),
+    "expiring": lambda connection, _: foremost.expiring_payment(connection, notice_seconds=NOTICE_SECONDS),
+    "parked": lambda connection, _: foremost.parked_payment(connection),
+    "quarantined": lambda connection, _: foremost.quarantined_event(connection),
+}
+
 #: All that is asked of the database.
 QUESTIONS: Mapping[str, Question] = {
-    "standing: readiness, metrics, doctor": lambda connection, _: standing(connection, notice_seconds=172800.0),
+    "standing: readiness, metrics, doctor": lambda connection, _: standing(connection, notice_seconds=NOTICE_SECONDS),
     "backlog": lambda connection, _: reports.backlog(connection),
+    **{f"doctor: {of}": ask for of, ask in _FOREMOST.items()},
     **{
         f"{of} list {narrowed}".strip(): _list(of, wanted)
         for of, asked in _LISTS.items()

@@ -1,9 +1,7 @@
-"""Celery's way in: one call each, no decisions; and the sweep's thread."""
+"""Celery's way in: one call each, no decisions."""
 
 import os
-import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -23,12 +21,11 @@ from celery.signals import (
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from worker import exposition, logs, metrics, operations, reconciliation, reports, rescue, sending, tracing, upkeep
+from worker import exposition, gateways, logs, metrics, operations, reconciliation, reports, sending, tracing, upkeep
 from worker.celery_app import LEAVE_SECONDS, make_app
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision, open_database
 from worker.doorbell import EVENTS, OPERATIONS, PAYMENTS, UPKEEP, Doorbell
-from worker.gateways import open_gateways
 from worker.gateways.gateway import Gateway
 from worker.lifecycle import MovementKind, OperationState
 from worker.operations import CannotAccept
@@ -37,6 +34,7 @@ from worker.reconciliation import Reconciler
 from worker.sending import Sender
 from worker.settings import Settings, SettingsError, load_settings
 from worker.settings.sources import tell_settings
+from worker.sweep import Sweep
 from worker.traffic import Traffic
 
 log = structlog.get_logger("payhook.tasks")
@@ -70,7 +68,7 @@ class Station:
 
     @cached_property
     def gateways(self) -> Mapping[str, Gateway]:
-        return open_gateways(settings)
+        return gateways.open_gateways(settings)
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -263,67 +261,6 @@ def _keys(given: Any) -> list[int]:
     return [key for key in given if type(key) is int and 0 < key < 2**63] if isinstance(given, list) else []
 
 
-class Sweep(threading.Thread):
-    """Rings for what is due, from every worker's main process."""
-
-    def __init__(self) -> None:
-        super().__init__(name="sweep", daemon=True)
-        self._leaving = threading.Event()
-        self._enrolled = False
-
-    def run(self) -> None:
-        pause = 0.0  # the first at once: what a killed worker left behind has waited long enough
-        while not self._leaving.wait(pause):
-            try:
-                self.run_once()
-            except DatabaseUnavailable as error:
-                log.warning("sweep.waits", told=str(error))
-                _SWEEPS_FAILED.inc()
-            except Exception as error:
-                log.error("sweep.failed", error=type(error).__name__)
-                _SWEEPS_FAILED.inc()
-            pause = settings.sweep_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
-
-    def run_once(self) -> int:
-        """Ring for what is due; how many rows.
-
-        While rings do not get through, one row of each table is enough to find out when they do: moving more of them
-        on would put their next rings off for nothing.
-        """
-        if not self._enrolled:
-            with station.database.transaction() as connection:
-                upkeep.enrol(connection)
-            self._enrolled = True
-        due = rescue.sweep(station.database, settings.sweep_limit if doorbell.state()["ok"] else 1)
-        doorbell.ring(PAYMENTS, due.payment_keys)
-        doorbell.ring(EVENTS, due.event_keys)
-        doorbell.ring(OPERATIONS, due.operation_keys)
-        doorbell.ring(OPERATIONS, due.operations_alone, alone=True)
-        doorbell.ring(PAYMENTS, due.payments_alone, alone=True)
-        doorbell.ring(EVENTS, due.events_alone, alone=True)
-        doorbell.ring(UPKEEP, due.job_keys)
-        _count(due)
-        if due:
-            log.info("sweep.rang", rows=len(due))
-        return len(due)
-
-    def leave(self) -> None:
-        self._leaving.set()
-
-
-# Asked for here: to ask for a label while another thread forks could leave its lock locked in the child.
-_SWEEPS_DONE, _SWEEPS_FAILED = (metrics.SWEEPS.labels(outcome) for outcome in ("done", "failed"))
-_SWEPT = {table: metrics.SWEEP_ROWS.labels(table) for table in ("events", "payments", "operations", "jobs")}
-
-
-def _count(due: rescue.Due) -> None:
-    _SWEEPS_DONE.inc()
-    _SWEPT["events"].inc(len(due.event_keys) + len(due.events_alone))
-    _SWEPT["payments"].inc(len(due.payment_keys) + len(due.payments_alone))
-    _SWEPT["operations"].inc(len(due.operation_keys) + len(due.operations_alone))
-    _SWEPT["jobs"].inc(len(due.job_keys))
-
-
 _sweep: Sweep | None = None
 
 
@@ -342,6 +279,7 @@ def _refuse_to_work_for_nobody(**_: Any) -> None:
         sys.exit(str(error))
     except DatabaseUnavailable as error:
         log.warning("database.unreachable", told=str(error))
+    gateways.load()
     if settings.metrics_port is not None:
         _show_metrics(settings.metrics_host, settings.metrics_port)
 
@@ -368,7 +306,7 @@ def get_ready(**_: Any) -> None:
 def begin_sweeping(**_: Any) -> None:
     """Sweep from now on: a worker's main process, whichever command started it."""
     global _sweep
-    _sweep = Sweep()
+    _sweep = Sweep(station.database, doorbell, settings)
     _sweep.start()
 
 

@@ -23,8 +23,8 @@ POISON: dict[Grief, str] = {
     "kills": f"claimed {MOST_CLAIMS} times and never finished",
 }
 
-#: What the platform takes for each of a look's calls.
-LATENCY_SECONDS = 0.02
+#: What the platform takes for each of a look's calls: less than a real one.
+LATENCY_SECONDS = 0.1
 
 #: So short that twenty failures and eight leases pass while somebody waits: a kill every second and a half.
 SMALL = {

@@ -102,12 +102,12 @@ MUTANTS = (
     Mutant(
         "no-sweep",
         "does not look for rows whose rings were lost",
-        "tests/worker/test_tasks.py::test_a_sweep_rings_for_what_is_due",
+        "tests/worker/test_sweep.py::test_a_sweep_rings_for_what_is_due",
     ),
     Mutant(
         "no-poll",
         "does not look at payments that no webhook speaks of",
-        "tests/end_to_end/test_polls.py::test_without_any_webhook_the_polls_bring_the_record_in_line",
+        "tests/worker/test_rescue.py::test_a_poll_that_is_due_is_a_hint",
     ),
     Mutant(
         "hints-skip-a-locked-row",

@@ -61,6 +61,28 @@ def moved(operation_id: str, kind: MovementKind, amount: int, state: MovementSta
     return Movement(operation_id, kind, state, amount, "EUR", state.upper(), 9, f"ref-{operation_id}")
 
 
+class FakeDoorbell:
+    """Writes down what was rung for, whether or not rings get through."""
+
+    def __init__(self, *, ok: bool = True) -> None:
+        self._ok = ok
+        self.now: list[tuple[str, list[int], bool]] = []
+        self.later: list[tuple[str, int, float]] = []
+
+    def state(self) -> dict[str, Any]:
+        return {"ok": self._ok}
+
+    def ring(self, task: str, keys: list[int], *, alone: bool = False) -> None:
+        if keys:
+            self.now.append((task, list(keys), alone))
+
+    def ring_later(self, task: str, key: int, seconds: float) -> None:
+        self.later.append((task, key, seconds))
+
+    def flush(self, seconds: float) -> bool:
+        return True
+
+
 class FakePlatform(Gateway):
     """Payments as the platform knows them; it counts looks, and can be slow, held up, or unwilling.
 

@@ -1,6 +1,5 @@
 """Celery's way in: which tasks there are, what their messages may do, and what becomes of a request."""
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,36 +9,14 @@ from typing import Any
 import pytest
 
 from tests.servers.ports import free_port
-from tests.worker.conftest import MERCHANT, Deliver, FakePlatform, Paper, settings_of, view_of
+from tests.worker.conftest import MERCHANT, Deliver, FakeDoorbell, FakePlatform, Paper, settings_of, view_of
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision
-from worker.doorbell import EVENTS, PAYMENTS, UPKEEP
+from worker.doorbell import EVENTS, PAYMENTS
 from worker.reconciliation import Reconciler
 from worker.settings import Settings
-from worker.upkeep import JOBS
 
 Run = Callable[..., Any]
-
-
-class FakeDoorbell:
-    """Writes down what was rung for."""
-
-    def __init__(self) -> None:
-        self.now: list[tuple[str, list[int], bool]] = []
-        self.later: list[tuple[str, int, float]] = []
-
-    def state(self) -> dict[str, Any]:
-        return {"ok": True}
-
-    def ring(self, task: str, keys: list[int], *, alone: bool = False) -> None:
-        if keys:
-            self.now.append((task, list(keys), alone))
-
-    def ring_later(self, task: str, key: int, seconds: float) -> None:
-        self.later.append((task, key, seconds))
-
-    def flush(self, seconds: float) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -367,51 +344,7 @@ class _Clock:
         self.sleep = sleep
 
 
-# The sweep's thread
-
-
-def test_a_sweep_rings_for_what_is_due(
-    tasks: ModuleType, station: Any, doorbell: FakeDoorbell, deliver: Deliver, paper: Paper
-) -> None:
-    """Events and payments in messages of many, what may have killed its worker alone."""
-    first, second = deliver("1111111111")[0], deliver("2222222222")[0]
-    station.reconciler.event(deliver("3333333333")[0])
-    polled = paper.payment("3333333333").payment_key
-    with station.database.transaction() as connection:
-        connection.exec_driver_sql(f"UPDATE webhook_events SET claims = 2 WHERE event_key = {second}")
-    paper.pass_time()
-
-    rows = tasks.Sweep().run_once()
-
-    rung = [one for one in doorbell.now if one[0] != UPKEEP]
-    jobs = [key for task, keys, _alone in doorbell.now if task == UPKEEP for key in keys]
-    assert rows == 3 + len(jobs)
-    assert len(jobs) == len(JOBS)  # of a new database: each is due at once
-    assert sorted(rung) == [(EVENTS, [first], False), (EVENTS, [second], True), (PAYMENTS, [polled], False)]
-
-
-def test_the_sweep_outlives_whatever_happens(tasks: ModuleType, station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is away, or a fault of ours, costs a turn and never the thread; it leaves when told to."""
-    monkeypatch.setattr(tasks, "settings", settings_of(sweep_seconds=0.01))
-    turns, again = [], threading.Event()
-
-    class Stumbling(tasks.Sweep):  # type: ignore[misc, name-defined]
-        def run_once(self) -> int:
-            turns.append(1)
-            if len(turns) == 1:
-                raise tasks.DatabaseUnavailable("no answer")
-            if len(turns) == 2:
-                raise RuntimeError("4111111111111111")
-            again.set()
-            return 0
-
-    sweep = Stumbling()
-    sweep.start()
-
-    assert again.wait(5)
-    sweep.leave()
-    sweep.join(5)
-    assert not sweep.is_alive()
+# Processes
 
 
 def test_a_child_that_is_forked_after_an_upgrade_s_migration_goes_on(

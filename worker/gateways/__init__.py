@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 
+def load() -> None:
+    """Import what calls need, in a process whose children will make them: they share it, and wait for none of it."""
+    import worker.gateways.worldline  # noqa: F401, PLC0415 - as in `open_gateways`
+
+
 def open_gateways(settings: "Settings") -> Mapping[str, "Gateway"]:
     """A gateway for each of our merchants, by merchant id. Nothing is connected yet; to be called after fork.
 
