@@ -36,7 +36,7 @@ test: .venv/ready ## Check everything: style, types, import arrows, tests with r
 	$(BIN)/pytest -m alone
 
 .PHONY: prove
-prove: .venv/ready ## Measure every promise in full, under real kills (under 45 minutes), and write docs/proof.md.
+prove: .venv/ready ## Measure every promise in full, under real kills (about an hour), and write docs/proof.md.
 	tests/servers/install.sh
 	$(BIN)/python -m tests.proof.prove $(if $(SEED),--seed=$(SEED)) $(if $(ONLY),--only=$(ONLY))
 

@@ -19,7 +19,7 @@ HEAD = """\
 # Proof
 
 What payhook promises ([design.md](design.md#7-what-we-promise)), measured. This page is written by `make prove`, which
-takes less than 45 minutes and needs no account: real PostgreSQL, RabbitMQ and Redis processes, the sandbox as the
+takes about an hour and needs no account: real PostgreSQL, RabbitMQ and Redis processes, the sandbox as the
 platform, and faults drawn from a seed. It ends with an error when a promise is broken, when fewer faults were injected
 than are required here, or when a mutant lives. `make test` runs a smaller version of the proofs.
 
