@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import Row, event, select, update
 from sqlalchemy.engine import make_url
 
 from tests.servers.postgres_server import PostgresServer
-from worker import inbox
+from worker import inbox, tracing
 from worker.database import Database, migrate, now, seconds_from_now
 from worker.gateways.gateway import Contact, Gateway, Movement, Order, PaymentView
 from worker.lifecycle import MovementKind, MovementState, payment_state
@@ -403,3 +405,13 @@ def till(database: Database, platform: FakePlatform, settings: Settings) -> Any:
     from tests.worker.till import Till
 
     return Till(database, platform, settings)
+
+
+@pytest.fixture
+def exported() -> Iterator[InMemorySpanExporter]:
+    """What is traced while the test runs."""
+    exporter, provider = InMemorySpanExporter(), tracing.new_provider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.use(provider)
+    yield exporter
+    tracing.use(None)

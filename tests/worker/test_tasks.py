@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.servers.ports import free_port
 from tests.worker.conftest import MERCHANT, Deliver, FakeDoorbell, FakePlatform, Paper, settings_of, view_of
@@ -17,6 +18,8 @@ from worker.reconciliation import Reconciler
 from worker.settings import Settings
 
 Run = Callable[..., Any]
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -299,6 +302,23 @@ def test_a_request_for_money_that_nobody_can_read_is_kept_with_its_reason(
     ((before, after, why),) = paper.journal()
     assert (before, after) == (None, "refused")
     assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("header", "follows"), [(TRACEPARENT, True), ("00-" + "0" * 32 + "-b7ad6b7169203331-01", False), (5, False)]
+)
+def test_a_request_is_in_the_trace_of_whoever_sent_its_message(
+    tasks: ModuleType, station: Any, database: Database, exported: InMemorySpanExporter, header: object, follows: bool
+) -> None:
+    """Its header says so; one that is not well formed means nothing. The operation keeps the trace for its sending."""
+    tasks.app.tasks["payhook.capture"].apply(kwargs=ASKED, headers={"traceparent": header}, throw=True).get()
+
+    assert station.crew.drain(10)
+    with database.reading() as connection:
+        kept = connection.exec_driver_sql("SELECT trace FROM operations").scalar_one()
+    request = next(span for span in exported.get_finished_spans() if span.name == "request")
+    assert kept[3:35] == f"{request.context.trace_id:032x}"
+    assert (kept[3:35] == TRACEPARENT[3:35]) is follows
 
 
 def test_who_reads_the_result_gets_the_promise(run: Run, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

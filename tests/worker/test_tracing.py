@@ -5,11 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.worker.logs.test_logs import THIS_TREE
@@ -17,16 +15,6 @@ from worker import tracing
 
 BODY, OTHER = hashlib.sha256(b"an event").digest(), hashlib.sha256(b"another").digest()
 GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def exported() -> Iterator[InMemorySpanExporter]:
-    """What is traced while the test runs."""
-    exporter, provider = InMemorySpanExporter(), tracing.new_provider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.use(provider)
-    yield exporter
-    tracing.use(None)
 
 
 def webhook(body_sha256: bytes, *, is_new: bool = True) -> None:
