@@ -65,11 +65,17 @@ def operations(of: Installation) -> Finding:
 
 
 def jobs(of: Installation) -> Finding:
-    """Periodic jobs that are due."""
+    """Periodic jobs: none is overdue, and none fails."""
     overdue = _read(of, foremost.seconds_overdue)["jobs"]
-    if overdue <= LATE_SECONDS:
-        return ok("none is overdue")
-    return failed(f"one has been due for {_span(overdue)}", _more_workers(of))
+    if overdue > LATE_SECONDS:
+        return failed(f"one has been due for {_span(overdue)}", _more_workers(of))
+    failing = of.standing().failing_jobs
+    if not failing:
+        return ok("none is overdue or fails")
+    told = (
+        f"{job.name} has failed since {job.since:%Y-%m-%d %H:%M} UTC, {job.error} at {job.where}" for job in failing
+    )
+    return failed("; ".join(told), "mend that; each is tried again within a minute")
 
 
 def unknown_operations(of: Installation) -> Finding:

@@ -20,6 +20,8 @@ from worker.traffic.budget import share_left
 WEBHOOKS_JOB = f"{JOB_FACT}webhooks"
 #: The one that compares a sample of the payments at rest with the platform.
 DRIFT_JOB = f"{JOB_FACT}drift"
+#: Where a job's fact says that its last run failed.
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class FailingJob:
+    """A periodic job whose last run failed."""
+
+    name: str
+    since: datetime  # when the first of its runs failed that have all failed since
+    error: str  # its kind, and the line of code; never its text
+    where: str
+
+
+@dataclass(frozen=True)
 class Standing:
     """Everything that is worth watching of an installation."""
 
@@ -86,6 +98,7 @@ class Standing:
     slowed: Mapping[str, float]  # merchants asked more slowly since a 429: the share of the budget that is left
     silences: tuple[Silence, ...]
     drift: Drift | None = None  # None: no sample has been compared yet
+    failing_jobs: tuple[FailingJob, ...] = ()
 
 
 def standing(connection: Connection, *, notice_seconds: float) -> Standing:
@@ -112,6 +125,7 @@ def standing(connection: Connection, *, notice_seconds: float) -> Standing:
         slowed=_slowed(facts, at),
         silences=tuple(_silences(facts)),
         drift=_drift(facts.get(DRIFT_JOB)),
+        failing_jobs=tuple(_failing_jobs(facts)),
     )
 
 
@@ -203,6 +217,14 @@ def _silences(facts: Mapping[str, Any]) -> list[Silence]:
 def _drift(job: Any) -> Drift | None:
     last = (job.value or {}).get("last") if job is not None else None
     return None if last is None else Drift(_time(last["at"]), last["compared"], last["different"])
+
+
+def _failing_jobs(facts: Mapping[str, Any]) -> list[FailingJob]:
+    return [
+        FailingJob(name.removeprefix(JOB_FACT), _time(failed["since"]), failed["error"], failed["where"])
+        for name, row in sorted(facts.items())
+        if name.startswith(JOB_FACT) and (failed := (row.value or {}).get(FAILED))
+    ]
 
 
 def _count(connection: Connection, question: Select[Any]) -> int:

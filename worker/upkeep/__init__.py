@@ -1,6 +1,7 @@
 """Periodic jobs: each is a fact whose ``due_at`` has passed, done by whichever worker claims it first."""
 
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ from worker import metrics
 from worker.database import DatabaseUnavailable, insert_into, now, seconds_from_now
 from worker.logs import place_of
 from worker.models import JOB_FACT, Fact
+from worker.reports.standing import FAILED
 from worker.upkeep import drift, retention, understanding, webhooks
 from worker.upkeep.job import Done, Job, Tools
 
@@ -41,15 +43,20 @@ class Upkeep:
         if fact is None:
             return None
         name = str(fact.name).removeprefix(JOB_FACT)
+        state = dict(fact.value or {})
+        failed = state.pop(FAILED, None)
         try:
-            done = self._jobs[name](self._tools, fact.value or {})
+            done = self._jobs[name](self._tools, state)
         except DatabaseUnavailable:  # no fault of the job's: whoever handed it over says so
             self._due_in(fact_key, RETRY_SECONDS)
             raise
         except Exception as error:  # its text may hold what the platform sent
+            kind, where = type(error).__name__, place_of(error)
             metrics.JOBS.labels(name, "failed").inc()
-            log.error("job.failed", job=name, error=type(error).__name__, where=place_of(error))
-            self._due_in(fact_key, RETRY_SECONDS)
+            log.error("job.failed", job=name, error=kind, where=where)
+            since = failed["since"] if failed else datetime.now(UTC).isoformat(timespec="seconds")
+            told = {"since": since, "error": kind, "where": where}
+            self._due_in(fact_key, RETRY_SECONDS, value={**state, FAILED: told})  # for the doctor, until a run succeeds
             return None
         self._due_in(fact_key, done.seconds, value=dict(done.state))
         metrics.JOBS.labels(name, "done").inc()

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -331,7 +331,7 @@ def add_the_new(patient: Patient, hint: str) -> None:
     patient.follow(hint, "keys add", KEY_ID="new-key", stdin=WEBHOOK_SECRET[::-1])
 
 
-def watch(patient: Patient) -> None:
+def watch(patient: Patient, jobs: Mapping[str, upkeep.Job] = upkeep.JOBS) -> None:
     """The job that watches for webhooks runs."""
     with patient.database.transaction() as connection:
         upkeep.enrol(connection)
@@ -339,7 +339,8 @@ def watch(patient: Patient) -> None:
         key = connection.execute(chosen).scalar_one()
         connection.execute(update(Fact).where(Fact.fact_key == key).values(due_at=now()))
     tools = upkeep.Tools(patient.database, {}, load_settings(), patient.traffic)
-    assert upkeep.Upkeep(tools).job(key) is not None
+    done = upkeep.Upkeep(tools, jobs).job(key)
+    assert (done is not None) is (jobs is upkeep.JOBS)
 
 
 def silence(patient: Patient) -> None:
@@ -397,6 +398,18 @@ def overdue_operation(patient: Patient) -> None:
 def overdue_job(patient: Patient) -> None:
     watch(patient)
     patient.change(Fact, Fact.name == f"{JOB_FACT}webhooks", due_at=seconds_from_now(-300.0))
+
+
+def failing_job(patient: Patient) -> None:
+    def broken(*_: object) -> upkeep.Done:
+        raise PermissionError("4111111111111111")
+
+    watch(patient, {"webhooks": broken})
+
+
+def until_it_succeeds(patient: Patient, hint: str) -> None:
+    assert "mend that" in hint
+    watch(patient)
 
 
 # What needs a person.
@@ -516,6 +529,9 @@ ROWS = {
     "a request nobody heard": Row("operations", unheard_request, "failed", "asked for 5 min ago", hear_it),
     "an overdue operation": Row("operations", overdue_operation, "failed", "due for 5 min", by_a_sweep),
     "an overdue job": Row("jobs", overdue_job, "failed", "due for 5 min", by_a_sweep),
+    "a failing job": Row(
+        "jobs", failing_job, "failed", "webhooks has failed since .* PermissionError at", until_it_succeeds
+    ),
     "a lost answer": Row("unknown outcome", lost_answer, "warning", "of 1 operations .* 5 min ago", look_it_up),
     "a question": Row("review", ask_a_person, "warning", "1 operations wait for a person", decide),
     "a contradiction": Row("anomalies", contradict, "warning", "the newest 1: it is refused here", acknowledge),

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from tests.worker.conftest import Paper
 from worker.database import Database, DatabaseUnavailable, now, seconds_from_now
 from worker.models import Fact
+from worker.reports.standing import standing
 from worker.rescue import sweep
 from worker.settings import Settings
 from worker.traffic import Traffic
@@ -157,12 +158,38 @@ def test_a_job_that_raises_is_tried_again_and_stops_no_other(database: Database,
 
     assert failed is None
     assert other is not None
-    assert house.fact("broken").value == {"runs": 1}
+    kept = house.fact("broken").value
+    assert (kept["runs"], kept["failed"]["error"]) == (1, "ValueError")
     assert 50 < house.due_in("broken") <= 60
     (fault,) = [line for line in logged if line["event"] == "job.failed"]
     assert (fault["job"], fault["error"], fault["log_level"]) == ("broken", "ValueError", "error")
     assert "test_upkeep.py:" in fault["where"]
     assert "4111" not in str(logged)
+
+
+def test_that_a_job_fails_is_known_until_a_run_succeeds(database: Database, settings: Settings) -> None:
+    """Since the first of its failures; the job itself hears nothing of it."""
+    given: list[Mapping[str, Any]] = []
+
+    def broken_at_first(_: Tools, state: Mapping[str, Any]) -> Done:
+        given.append(dict(state))
+        if len(given) in (2, 3):
+            raise ValueError
+        return count_up(_, state)
+
+    house = House(database, settings, {"count": broken_at_first})
+    key, known = house.fact("count").fact_key, []
+    for _ in range(4):
+        house.let_fall_due("count")
+        house.process().job(key)
+        with database.reading() as connection:
+            known.append(standing(connection, notice_seconds=1.0).failing_jobs)
+
+    assert [len(jobs) for jobs in known] == [0, 1, 1, 0]
+    ((first,), (again,)) = known[1:3]
+    assert (first.name, first.error, first.since) == ("count", "ValueError", again.since)
+    assert given == [{}, {"runs": 1}, {"runs": 1}, {"runs": 1}]
+    assert house.fact("count").value == {"runs": 2}
 
 
 def test_a_job_without_a_database_is_put_back(database: Database, settings: Settings) -> None:
