@@ -260,6 +260,11 @@ MUTANTS = (
         "tests/worker/traffic/test_budget.py::test_threads_and_processes_together_keep_it",
     ),
     Mutant(
+        "a-turn-given-up-is-taken",
+        "takes an operation's turn although the operation does not wait for it, from all others of the merchant",
+        "tests/worker/test_sending.py::test_an_operation_that_cannot_wait_for_its_turn_takes_none",
+    ),
+    Mutant(
         "one-payment-opens-the-circuit",
         "counts failed looks, not payments, so that one payment that always fails stops its whole merchant",
         "tests/worker/traffic/test_circuit.py::test_one_payment_that_always_fails_opens_none",

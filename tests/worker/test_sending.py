@@ -31,6 +31,7 @@ from worker.operations.ledger import Ledger
 from worker.reconciliation import STALE
 from worker.reconciliation.claims import MOST_CLAIMS
 from worker.sending import EXHAUSTED, NOTHING
+from worker.traffic.budget import Budget, Lane
 from worker.traffic.circuit import KNOWN_SECONDS
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
@@ -274,6 +275,23 @@ def test_a_claim_whose_time_is_over_sends_nothing(
 
     assert platform.sent == []
     assert till.state(key) == "planned"
+    assert [attempt.outcome for attempt in till.attempts(key)] == ["not_sent"]
+
+
+def test_an_operation_that_cannot_wait_for_its_turn_takes_none(
+    till: Till, platform: FakePlatform, database: Database
+) -> None:
+    """It was not sent, and comes again; meanwhile no other operation waits for what nobody used."""
+    key = planned(till)
+    Budget(database, till.settings.budget_per_second).reserve(MERCHANT, Lane.OPERATIONS, 1800)  # half a minute's
+    before, began = till.traffic.operation_turn(MERCHANT, within=0).seconds, time.monotonic()
+
+    till.step(key)
+
+    after = till.traffic.operation_turn(MERCHANT, within=0).seconds
+    assert before > 20
+    assert after == pytest.approx(before - (time.monotonic() - began), abs=0.01)
+    assert platform.sent == []
     assert [attempt.outcome for attempt in till.attempts(key)] == ["not_sent"]
 
 

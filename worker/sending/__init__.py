@@ -41,7 +41,8 @@ log = structlog.get_logger("payhook.sending")
 #: A process that may not move money by this database looks again after this: a person has to mend it.
 STRANGER_SECONDS = 60.0
 
-#: So long at most an operation waits for its turn with its claim in hand, which leaves enough of it for the request.
+#: So long at most an operation waits for its turn with its claim in hand, and half the claim, which leaves enough of it
+#: for the request.
 LONGEST_TURN_SECONDS = 10.0
 
 EXHAUSTED = (
@@ -261,10 +262,11 @@ class Sender:
         Raises:
             NotSent: it would take too long, or the platform is not to be asked.
         """
-        turn = self._traffic.operation_turn(claim.operation.merchant_id)
+        longest = min(LONGEST_TURN_SECONDS, claim.seconds_left(self._settings) / 2)
+        turn = self._traffic.operation_turn(claim.operation.merchant_id, within=longest)
         if turn.why is not None:
             raise NotSent(f"nothing left: the platform is not asked for now, {turn.why}")
-        if turn.seconds > LONGEST_TURN_SECONDS:
+        if turn.seconds > longest:
             raise NotSent("nothing left: the merchant's budget of requests is used up")
         time.sleep(turn.seconds)
 

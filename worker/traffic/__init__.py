@@ -74,9 +74,14 @@ class Traffic:
             seconds = self._budget.reserve(merchant_id, Lane.OPERATIONS, calls)
         return Turn(seconds)
 
-    def operation_turn(self, merchant_id: str) -> Turn:
-        """When a request that moves money may be made; by the circuit as last learnt."""
-        return self.shut(merchant_id) or Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1))
+    def operation_turn(self, merchant_id: str, *, within: float) -> Turn:
+        """When a request that moves money may be made; by the circuit as last learnt.
+
+        Args:
+            merchant_id: whose platform.
+            within: seconds; a later turn is nobody's: whoever did not wait for it would take it from all others.
+        """
+        return self.shut(merchant_id) or Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1, within=within))
 
     def refresh(self) -> None:
         """Learn of circuits that others have opened, for `shut`."""

@@ -76,8 +76,8 @@ class Budget:
         self._blocks: dict[tuple[str, Lane], _Block] = {}
         self._making = threading.Lock()
 
-    def reserve(self, merchant_id: str, lane: Lane, calls: int) -> float:
-        """Take slots; the seconds until the first of them.
+    def reserve(self, merchant_id: str, lane: Lane, calls: int, *, within: float = math.inf) -> float:
+        """Take slots; the seconds until the first of them. If that is later than ``within``, none is taken.
 
         With the database away there is nothing to share and little to do: the requests may be made at once.
         """
@@ -93,9 +93,10 @@ class Budget:
                     self._take(block, merchant_id, lane, calls)
             except DatabaseUnavailable:
                 return 0.0
-            slot = block.next
-            block.next += calls * block.interval
-        return max(slot - time.monotonic(), 0.0)
+            seconds = max(block.next - time.monotonic(), 0.0)
+            if seconds <= within:
+                block.next += calls * block.interval
+        return seconds
 
     def settle(self, merchant_id: str, lane: Lane, calls: int) -> None:
         """Take so many slots more, or give some back: what was needed is known only afterwards."""

@@ -106,6 +106,19 @@ def test_what_was_not_needed_is_used_again(database: Database) -> None:
     assert after_three_more == pytest.approx(one + 4 / 8, abs=CLOCK_SECONDS)
 
 
+def test_a_turn_that_nobody_waits_for_is_nobodys(database: Database) -> None:
+    """Whoever gives up on a turn that is too far ahead, again and again, puts no other's off."""
+    slots = Budget(database, 10.0)
+    slots.reserve(MERCHANT, Lane.OPERATIONS, 25)
+    began = time.monotonic()
+
+    given_up = [slots.reserve(MERCHANT, Lane.OPERATIONS, 1, within=5.0) for _ in range(50)]
+    taken = slots.reserve(MERCHANT, Lane.OPERATIONS, 1, within=20.0)
+
+    assert min(given_up) > 5.0
+    assert taken == pytest.approx(given_up[0] - (time.monotonic() - began), abs=CLOCK_SECONDS)
+
+
 def test_a_pause_is_no_debt(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has asked for nothing for a while waits for nothing, whatever had been overdrawn then."""
     monkeypatch.setattr(budget, "BURST_SECONDS", 0.1)

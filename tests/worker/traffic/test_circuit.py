@@ -148,7 +148,7 @@ def test_during_a_trial_operations_ask_again_soon(database: Database) -> None:
     assert traffic.turn(MERCHANT, 1, for_operation=lambda: False) == NOW
 
     other.refresh()
-    waits = other.shut(MERCHANT), other.operation_turn(MERCHANT)
+    waits = other.shut(MERCHANT), other.operation_turn(MERCHANT, within=10)
     look = other.turn(MERCHANT, 1, for_operation=lambda: False)
 
     assert all(turn is not None and turn.why and 0 < turn.seconds <= circuit.TRIAL_WAIT_SECONDS for turn in waits)
@@ -173,7 +173,7 @@ def test_an_operation_tries_nothing(database: Database) -> None:
     traffic = Traffic(database, settings_of())
     traffic.refresh()
 
-    waits = traffic.operation_turn(MERCHANT)
+    waits = traffic.operation_turn(MERCHANT, within=10)
 
     assert (waits.seconds, bool(waits.why)) == (LEAST_SECONDS, True)
     assert traffic.may_be_tried(MERCHANT)
@@ -265,7 +265,7 @@ def test_without_the_database_everybody_is_let_through(nowhere: Database) -> Non
     turns = {traffic.turn("acme", 4, for_operation=lambda: False) for _ in range(3)}
 
     assert turns == {NOW}
-    assert traffic.operation_turn("acme") == NOW
+    assert traffic.operation_turn("acme", within=10) == NOW
 
 
 def test_a_fault_of_ours_says_nothing_of_the_platform(database: Database) -> None:
