@@ -1,14 +1,14 @@
 """The drain of a backlog: events of as many payments, each fetched from a platform that takes its time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import create_engine, text
 
 from benchmarks.acknowledgements import AT_ONCE, SENDERS
 from benchmarks.processor_time import Meter
-from benchmarks.stage import Naive, Stage
+from benchmarks.stage import DEFAULTS, Naive, Stage
 from sandbox import SandboxClient
 from tests.end_to_end.house import KEY_ID, SECRET, House, event
 from tests.end_to_end.load import Child, Plan
@@ -32,6 +32,21 @@ class Rival:
     share: int  # of the events, one in so many: two at a time would take minutes
     calls: int = 1  # of the platform, for each event
 
+
+@dataclass(frozen=True)
+class Ours:
+    """payhook's worker, 2 processes of 16 threads, with one setting or another."""
+
+    who: str
+    share: int
+    settings: Mapping[str, str]
+
+
+#: What a worker can do shows without the budget that spares the platform.
+OURS = (
+    Ours("**payhook**, 2 processes of 16 threads", 1, {"PAYHOOK_BUDGET_PER_SECOND": "1000000"}),
+    Ours("the same, within its budget of 300 requests a second", 5, {}),
+)
 
 RIVALS = (
     Rival("naive, 2 processes (Celery's default here)", "prefork", 2, 10),
@@ -76,22 +91,25 @@ def measure(stage: Stage, size: Size, tell: Callable[[str], None]) -> list[Drain
     house = stage.payhook()
     payments = house.sandbox.create_payments(size.events, webhooks=False)
     house.sandbox.settings(latency_seconds=PLATFORM_SECONDS)
-    drained = [_ours(stage, house, payments)]
-    tell(str(asdict(drained[-1])))
+    drained = []
+    for ours in OURS:
+        house.more = {**DEFAULTS, **ours.settings}
+        drained.append(_ours(stage, house, ours.who, payments[:: ours.share]))
+        tell(str(asdict(drained[-1])))
     for rival in size.rivals:
         drained.append(_theirs(stage, house, rival, payments[:: rival.share]))
         tell(str(asdict(drained[-1])))
     return drained
 
 
-def _ours(stage: Stage, house: House, payments: list[str]) -> Drained:
+def _ours(stage: Stage, house: House, who: str, payments: list[str]) -> Drained:
     ingress = house.serve()
     _send(stage, house.webhook_url, payments)
     ingress.terminate()
     return _drain(
         stage,
         house.sandbox,
-        "**payhook**, 2 processes of 16 threads",
+        who,
         len(payments),
         lambda: house.work(concurrency=PROCESSES),
         lambda: house.open_events() == 0,

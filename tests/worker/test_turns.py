@@ -1,5 +1,6 @@
 """Looks take turns: a payment waits for its own, keeps it, pays once, and says so when the platform is not asked."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,6 +124,21 @@ def test_a_look_that_an_operation_waits_for_goes_first(
     assert len(platform.looks) == looks + 1
     assert taken_until(database) <= taken + 1
     assert till.states() == ["planned"]
+
+
+def test_a_look_for_an_operation_takes_the_earlier_of_both_turns(database: Database, settings: Settings) -> None:
+    """Where the operations' lane is the longer one, it leaves that to requests that have no other."""
+    traffic = Traffic(database, settings)
+    use_up(database, 20.0)
+    Budget(database, PER_SECOND).reserve(MERCHANT, Lane.OPERATIONS, int(32 * PER_SECOND * 0.2))
+    began, operations = time.monotonic(), traffic.operation_turn(MERCHANT, within=0).seconds
+
+    look = traffic.turn(MERCHANT, 4, for_operation=lambda: True)
+
+    still = traffic.operation_turn(MERCHANT, within=0).seconds
+    assert operations > 25
+    assert 15 < look.seconds < 22
+    assert still == pytest.approx(operations - (time.monotonic() - began), abs=0.01)
 
 
 @pytest.mark.parametrize(

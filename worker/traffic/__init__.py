@@ -70,8 +70,10 @@ class Traffic:
             return NOW
         seconds = self._budget.reserve(merchant_id, Lane.LOOKS, calls)
         if seconds > 0 and for_operation():
-            self._budget.settle(merchant_id, Lane.LOOKS, -calls)
-            seconds = self._budget.reserve(merchant_id, Lane.OPERATIONS, calls)
+            sooner = self._budget.reserve(merchant_id, Lane.OPERATIONS, calls, within=seconds)
+            if sooner <= seconds:
+                self._budget.settle(merchant_id, Lane.LOOKS, -calls)
+                return Turn(sooner)
         return Turn(seconds)
 
     def operation_turn(self, merchant_id: str, *, within: float) -> Turn:
