@@ -21,6 +21,8 @@ SETTINGS = {
     "PAYHOOK_SETTLING_SECONDS": "2",
     # The longest pause of an operation that is unknown: else the kept 500s below would take a minute.
     "PAYHOOK_POLL_MOVING_SECONDS": "[2, 4]",
+    # Each 429 halves it, and what is measured is no queue for what is left.
+    "PAYHOOK_BUDGET_PER_SECOND": "10000",
 }
 CALLS = {"capture": "capture_payment", "refund": "refund_payment", "cancel": "cancel_payment"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from tests.worker.conftest import MERCHANT, FakePlatform, moved, view_of
+from tests.worker.conftest import MERCHANT, FakePlatform, moved, settings_of, view_of
 from tests.worker.till import PAYMENT, Till
 from worker import sending
 from worker.database import Database, seconds_from_now
@@ -31,7 +31,7 @@ from worker.operations.ledger import Ledger
 from worker.reconciliation import STALE
 from worker.reconciliation.claims import MOST_CLAIMS
 from worker.sending import EXHAUSTED, NOTHING
-from worker.traffic.budget import Budget, Lane
+from worker.traffic.budget import BURST_SECONDS, Budget, Lane
 from worker.traffic.circuit import KNOWN_SECONDS
 
 CAPTURE, REFUND, CANCEL = MovementKind.CAPTURE, MovementKind.REFUND, MovementKind.CANCEL
@@ -278,21 +278,33 @@ def test_a_claim_whose_time_is_over_sends_nothing(
     assert [attempt.outcome for attempt in till.attempts(key)] == ["not_sent"]
 
 
-def test_an_operation_that_cannot_wait_for_its_turn_takes_none(
-    till: Till, platform: FakePlatform, database: Database
-) -> None:
+def test_an_operation_that_cannot_wait_for_its_turn_takes_none(database: Database, platform: FakePlatform) -> None:
     """It was not sent, and comes again; meanwhile no other operation waits for what nobody used."""
+    till = Till(database, platform, settings_of(budget_per_second=5.0))  # of which operations have one
     key = planned(till)
-    Budget(database, till.settings.budget_per_second).reserve(MERCHANT, Lane.OPERATIONS, 1800)  # half a minute's
-    before, began = till.traffic.operation_turn(MERCHANT, within=0).seconds, time.monotonic()
+    began = time.monotonic()
+    Budget(database, till.settings.budget_per_second).reserve(MERCHANT, Lane.OPERATIONS, 30)
 
     till.step(key)
 
-    after = till.traffic.operation_turn(MERCHANT, within=0).seconds
-    assert before > 20
-    assert after == pytest.approx(before - (time.monotonic() - began), abs=0.01)
+    ahead = till.traffic.operation_turn(MERCHANT, within=0).seconds
+    assert ahead + time.monotonic() - began == pytest.approx(30 - BURST_SECONDS, abs=0.5)
     assert platform.sent == []
     assert [attempt.outcome for attempt in till.attempts(key)] == ["not_sent"]
+
+
+def test_where_the_next_turn_is_known_to_be_far_nothing_is_claimed_for_it(till: Till, database: Database) -> None:
+    """It would count as one more attempt, whose pauses grow: it is put off until that turn, and says what for."""
+    key = planned(till)
+    Budget(database, till.settings.budget_per_second).reserve(MERCHANT, Lane.OPERATIONS, 1800)  # half a minute's
+    till.traffic.operation_turn(MERCHANT, within=0)
+
+    follow = till.step(key)
+
+    ((_, seconds),) = follow.operations
+    assert 20 < seconds < 30
+    assert till.attempts(key) == []
+    assert till.row(key).reason == "the platform is not asked for now: its budget of requests is used up"
 
 
 def test_an_open_circuit_is_tried_with_a_look_and_never_with_money(

@@ -87,6 +87,7 @@ class Sender:
         self._gateways = gateways
         self._settings = settings
         self._pace = pace_of(settings)
+        self._longest_turn = min(LONGEST_TURN_SECONDS, settings.claim_seconds / 2)
 
     def operation(self, operation_key: int) -> Follow:
         """Do what is next for an operation: accept it, look at its payment, send it, or nothing.
@@ -176,9 +177,9 @@ class Sender:
         foreign = stranger(connection, {name: one.host for name, one in self._gateways.items()})
         if gateway is None or foreign is not None:
             return self._refrain(connection, operation, foreign or "its merchant is not one of this process's")
-        shut = self._traffic.shut(ledger.payment.merchant_id)
-        if shut is not None:
-            return self._put_off(connection, ledger, operation, shut)
+        later = self._traffic.put_off(ledger.payment.merchant_id, within=self._longest_turn)
+        if later is not None:
+            return self._put_off(connection, ledger, operation, later)
         if operation.claims >= MOST_CLAIMS:
             log.error("operation.review", operation_key=operation_key)
             move(connection, operation, OperationState.REVIEW, EXHAUSTED)
@@ -262,11 +263,10 @@ class Sender:
         Raises:
             NotSent: it would take too long, or the platform is not to be asked.
         """
-        longest = min(LONGEST_TURN_SECONDS, claim.seconds_left(self._settings) / 2)
-        turn = self._traffic.operation_turn(claim.operation.merchant_id, within=longest)
+        turn = self._traffic.operation_turn(claim.operation.merchant_id, within=self._longest_turn)
         if turn.why is not None:
             raise NotSent(f"nothing left: the platform is not asked for now, {turn.why}")
-        if turn.seconds > longest:
+        if turn.seconds > self._longest_turn:
             raise NotSent("nothing left: the merchant's budget of requests is used up")
         time.sleep(turn.seconds)
 

@@ -85,6 +85,19 @@ class Traffic:
         """
         return self.shut(merchant_id) or Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1, within=within))
 
+    def put_off(self, merchant_id: str, *, within: float) -> Turn | None:
+        """What an operation waits for without a claim, as last learnt, not asking the database.
+
+        Args:
+            merchant_id: whose platform.
+            within: seconds; None is returned for a turn that is no later.
+        """
+        shut = self.shut(merchant_id)
+        if shut is not None:
+            return shut
+        seconds = self._budget.seconds_ahead(merchant_id, Lane.OPERATIONS)
+        return Turn(seconds, "its budget of requests is used up") if seconds > within else None
+
     def refresh(self) -> None:
         """Learn of circuits that others have opened, for `shut`."""
         self._circuits.refresh()

@@ -61,6 +61,12 @@ class _Block:
     taken_at: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has no slot left. Its last may be that of several requests: they are made up for in the next
+        block, and nothing that was given back is lost."""
+        return not self.interval or self.next + self.interval / 2 > self.end
+
 
 class Budget:
     """The slots of every merchant, for one process.
@@ -87,9 +93,7 @@ class Budget:
             if block.next < oldest:  # unused slots are lost, and what was overdrawn so long ago has been made up for
                 block.next, block.end = oldest, max(block.end, oldest)
             try:
-                # The last slot of a block may be that of several requests: they are made up for in the next, and
-                # nothing that was given back is lost.
-                if not block.interval or block.next + block.interval / 2 > block.end:
+                if block.is_used_up:
                     self._take(block, merchant_id, lane, calls)
             except DatabaseUnavailable:
                 return 0.0
@@ -97,6 +101,12 @@ class Budget:
             if seconds <= within:
                 block.next += calls * block.interval
         return seconds
+
+    def seconds_ahead(self, merchant_id: str, lane: Lane) -> float:
+        """How long it is until the next slot that this process holds, 0.0 if it holds none; nobody else is asked."""
+        block = self._block(merchant_id, lane)
+        with block.lock:
+            return 0.0 if block.is_used_up else max(block.next - time.monotonic(), 0.0)
 
     def settle(self, merchant_id: str, lane: Lane, calls: int) -> None:
         """Take so many slots more, or give some back: what was needed is known only afterwards."""
