@@ -22,6 +22,9 @@ from worker.database import migrate
 KEY_ID, SECRET = "sandbox-webhook-key", "sandbox-webhook-secret-for-trying-out"
 API_SECRET = "sandbox-secret"
 
+#: What the platform takes for a call where delays are compared: less than a real one.
+LATENCY_SECONDS = 0.1
+
 #: In the body of every event; wherever else they turn up, something was let out.
 CARD_NUMBER, EMAIL = "4000000000000127", "canary@payhook.invalid"
 CANARIES = (SECRET, API_SECRET, CARD_NUMBER, EMAIL)

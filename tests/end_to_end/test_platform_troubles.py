@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from tests.end_to_end import load
 from tests.end_to_end.conftest import Start
-from tests.end_to_end.house import KEY_ID, SECRET, House, event
+from tests.end_to_end.house import KEY_ID, LATENCY_SECONDS, SECRET, House, event
 from tests.end_to_end.platform_proxy import Call, PlatformProxy
 from tests.end_to_end.shop import Shop
 from tests.proof import checks
@@ -215,6 +215,7 @@ def test_a_merchant_that_is_refused_slows_no_other(
     waits: Counter[str] = Counter()
     with PlatformProxy(port, house.sandbox.url) as proxy:
         house.sandbox.add_merchant(OTHER, OTHERS_KEY, OTHERS_SECRET)
+        house.sandbox.settings(latency_seconds=LATENCY_SECONDS)
         house.serve()
         house.work()
         delays_of_both(house, 1, share)  # everything is warm

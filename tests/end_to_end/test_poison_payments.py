@@ -7,7 +7,7 @@ import pytest
 
 from tests.end_to_end import load
 from tests.end_to_end.conftest import Start
-from tests.end_to_end.house import KEY_ID, SECRET, House, event
+from tests.end_to_end.house import KEY_ID, LATENCY_SECONDS, SECRET, House, event
 from tests.end_to_end.platform_proxy import Grief, PlatformProxy
 from tests.proof.checks import quantile
 from tests.proof.fixtures import Proof
@@ -22,9 +22,6 @@ POISON: dict[Grief, str] = {
     "hangs": f"{OWN_FAILURES} times in a row",
     "kills": f"claimed {MOST_CLAIMS} times and never finished",
 }
-
-#: What the platform takes for each of a look's calls: less than a real one.
-LATENCY_SECONDS = 0.1
 
 #: So short that twenty failures and eight leases pass while somebody waits: a kill every second and a half.
 SMALL = {
