@@ -86,7 +86,7 @@ class Traffic:
         return self.shut(merchant_id) or Turn(self._budget.reserve(merchant_id, Lane.OPERATIONS, 1, within=within))
 
     def put_off(self, merchant_id: str, *, within: float) -> Turn | None:
-        """What an operation waits for without a claim, as last learnt, not asking the database.
+        """What an operation waits for without a claim, as last learnt; to be called inside a transaction too.
 
         Args:
             merchant_id: whose platform.

@@ -103,10 +103,13 @@ class Budget:
         return seconds
 
     def seconds_ahead(self, merchant_id: str, lane: Lane) -> float:
-        """How long it is until the next slot that this process holds, 0.0 if it holds none; nobody else is asked."""
+        """How long it is until the next slot that this process holds, 0.0 if it holds none; nobody else is asked.
+
+        To be called inside a transaction too.
+        """
+        # Without the lock: whoever holds it may wait for the very database that the caller's transaction has locked.
         block = self._block(merchant_id, lane)
-        with block.lock:
-            return 0.0 if block.is_used_up else max(block.next - time.monotonic(), 0.0)
+        return 0.0 if block.is_used_up else max(block.next - time.monotonic(), 0.0)
 
     def settle(self, merchant_id: str, lane: Lane, calls: int) -> None:
         """Take so many slots more, or give some back: what was needed is known only afterwards."""

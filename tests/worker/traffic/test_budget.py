@@ -119,6 +119,21 @@ def test_a_turn_that_nobody_waits_for_is_nobodys(database: Database) -> None:
     assert taken == pytest.approx(given_up[0] - (time.monotonic() - began), abs=CLOCK_SECONDS)
 
 
+def test_inside_a_transaction_nobody_waits_for_who_takes_slots(sqlite: Database) -> None:
+    """He waits for SQLite, which the transaction has locked: each would wait for the other until one gives up."""
+    slots = Budget(sqlite, 10.0)
+    with ThreadPoolExecutor(1) as pool:
+        with sqlite.transaction():
+            taking = pool.submit(slots.reserve, MERCHANT, Lane.OPERATIONS, 1)
+            time.sleep(0.2)
+            began = time.monotonic()
+            slots.seconds_ahead(MERCHANT, Lane.OPERATIONS)
+            took = time.monotonic() - began
+
+        assert taking.result(10) == 0
+    assert took < 1
+
+
 def test_a_pause_is_no_debt(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has asked for nothing for a while waits for nothing, whatever had been overdrawn then."""
     monkeypatch.setattr(budget, "BURST_SECONDS", 0.1)
