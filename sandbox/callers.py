@@ -12,6 +12,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.002  # between two looks whether it is gone
 
+#: The kernel's list of sockets is read in pieces: while others come and go, one look may miss one that is there.
+LOOKS = 3
+
 Moment = Literal["before_effect", "after_effect", "mid_answer"]
 Address = tuple[str, int]
 
@@ -37,9 +40,12 @@ def kill(caller: Address) -> bool:
 
 def process_at(address: Address) -> int | None:
     """The process whose socket has this address; of several that share it, the oldest: the others have inherited it."""
-    holders = {
-        connection.pid
-        for connection in psutil.net_connections(kind="tcp")
-        if connection.laddr == address and connection.pid is not None
-    }
-    return min(holders, key=lambda pid: psutil.Process(pid).create_time(), default=None)
+    for _ in range(LOOKS):
+        holders = {
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.laddr == address and connection.pid is not None
+        }
+        if holders:
+            return min(holders, key=lambda pid: psutil.Process(pid).create_time())
+    return None
