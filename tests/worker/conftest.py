@@ -29,6 +29,9 @@ from worker.settings import Settings
 
 MERCHANT = "acme"
 
+#: What somebody else's trace is told by, in the W3C's form.
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 #: Threads that a test may let use the database at once.
 CONNECTIONS = 20
 

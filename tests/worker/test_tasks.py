@@ -10,7 +10,16 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.servers.ports import free_port
-from tests.worker.conftest import MERCHANT, Deliver, FakeDoorbell, FakePlatform, Paper, settings_of, view_of
+from tests.worker.conftest import (
+    MERCHANT,
+    TRACEPARENT,
+    Deliver,
+    FakeDoorbell,
+    FakePlatform,
+    Paper,
+    settings_of,
+    view_of,
+)
 from worker.crew import Crew
 from worker.database import Database, DatabaseUnavailable, WrongRevision
 from worker.doorbell import EVENTS, PAYMENTS
@@ -18,8 +27,6 @@ from worker.reconciliation import Reconciler
 from worker.settings import Settings
 
 Run = Callable[..., Any]
-
-TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.worker.conftest import TRACEPARENT
 from tests.worker.logs.test_logs import THIS_TREE
 from worker import tracing
 
 BODY, OTHER = hashlib.sha256(b"an event").digest(), hashlib.sha256(b"another").digest()
-GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def webhook(body_sha256: bytes, *, is_new: bool = True) -> None:
@@ -106,10 +106,13 @@ def test_an_error_is_told_by_its_kind(exported: InMemorySpanExporter) -> None:
     assert "canary" not in span.to_json()
 
 
-@pytest.mark.parametrize("given", [GIVEN, None, 7, "", GIVEN.upper(), GIVEN + "-x", f"01{GIVEN[2:]}", "00-" + "0" * 51])
+@pytest.mark.parametrize(
+    "given",
+    [TRACEPARENT, None, 7, "", TRACEPARENT.upper(), TRACEPARENT + "-x", f"01{TRACEPARENT[2:]}", "00-" + "0" * 51],
+)
 def test_only_what_is_well_formed_is_taken_from_others(given: object) -> None:
     """Of a request's header; anything else is as if there were none."""
-    assert tracing.well_formed(given) == (GIVEN if given == GIVEN else None)
+    assert tracing.well_formed(given) == (TRACEPARENT if given == TRACEPARENT else None)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ class Asked:
 
 
 class Traffic:
-    """One process's view of it. Safe to use from any thread; never to be called inside a transaction.
+    """One process's view of it. Safe to use from any thread. Inside a transaction only what is as last learnt may be
+    asked (`shut`, `may_be_tried`, `put_off`): all else may wait for a connection of its own.
 
     Args:
         database: where the workers share it.
@@ -99,7 +100,7 @@ class Traffic:
         return Turn(seconds, "its budget of requests is used up") if seconds > within else None
 
     def refresh(self) -> None:
-        """Learn of circuits that others have opened, for `shut`."""
+        """Learn of circuits that others have opened, for what is answered as last learnt."""
         self._circuits.refresh()
 
     def shut(self, merchant_id: str) -> Turn | None:

@@ -35,7 +35,6 @@ DOUBLING_SECONDS = 60.0
 #: Requests that were under way together are refused together: they count as one answer.
 SLOWED_ONCE_SECONDS = 2.0
 
-
 #: A merchant whose next look is further ahead than this has enough to do.
 BEHIND_SECONDS = 5.0
 
